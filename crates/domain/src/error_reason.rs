@@ -1,0 +1,82 @@
+//! Why something failed, and whether trying again may help.
+
+use std::fmt;
+
+use crate::phase::words;
+
+words! {
+    /// The reasons a workspace shows. See `docs/operations.md` for what to do about each.
+    ErrorReason {
+        /// The operation exceeded its time limit.
+        Timeout = "Timeout",
+        /// The agent reported an error.
+        ActionFailed = "ActionFailed",
+        /// The host cannot be reached.
+        Unreachable = "Unreachable",
+        /// The archive store cannot be reached: archives wait, everything else goes on.
+        StoreUnavailable = "StoreUnavailable",
+        /// The image is missing or refused.
+        ImagePullFailed = "ImagePullFailed",
+        /// The container keeps exiting.
+        CrashLoop = "CrashLoop",
+        /// An archive's digest does not match.
+        ArchiveCorrupted = "ArchiveCorrupted",
+        /// The home of record is gone.
+        DataLost = "DataLost",
+        /// A container runs without its volume.
+        ContainerWithoutVolume = "ContainerWithoutVolume",
+        /// The volume changed after its archive was taken.
+        VolumeChanged = "VolumeChanged",
+    }
+}
+
+/// What a failure leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Severity {
+    /// ERROR at once.
+    Terminal,
+    /// ERROR after `max_retries` failures in a row.
+    Counted,
+    /// Tried again for ever, with backoff.
+    Waiting,
+}
+
+impl ErrorReason {
+    /// The `terminal` column of the table of error reasons.
+    pub fn severity(self) -> Severity {
+        match self {
+            Self::Timeout
+            | Self::ArchiveCorrupted
+            | Self::DataLost
+            | Self::ContainerWithoutVolume => Severity::Terminal,
+            Self::ActionFailed | Self::Unreachable | Self::ImagePullFailed | Self::CrashLoop => {
+                Severity::Counted
+            }
+            Self::StoreUnavailable | Self::VolumeChanged => Severity::Waiting,
+        }
+    }
+
+    /// Whether a workspace with this reason and this many failures in a row is in ERROR.
+    pub fn is_error(self, error_count: u32, max_retries: u32) -> bool {
+        match self.severity() {
+            Severity::Terminal => true,
+            Severity::Counted => error_count >= max_retries,
+            Severity::Waiting => false,
+        }
+    }
+}
+
+/// A failed attempt, as the agent or the call told it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// Why.
+    pub reason: ErrorReason,
+    /// In words.
+    pub message: String,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.reason, self.message)
+    }
+}

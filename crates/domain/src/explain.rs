@@ -1,0 +1,128 @@
+//! Says in words why a workspace is as it is and what comes next. The words follow judge and planner;
+//! they decide nothing.
+
+use chrono::{DateTime, Utc};
+
+use crate::{
+    control::{Freshness, Workspace},
+    error_reason::ErrorReason,
+    home::HomeLocation,
+    judge::{Judgement, judge},
+    phase::{Operation, Phase},
+    planner::wanted,
+    policy::Policy,
+    ttl::{self, Idle},
+};
+
+/// An explanation.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Explanation {
+    /// Why the workspace is in its phase.
+    pub why: String,
+    /// What happens next if nobody does anything.
+    pub next: String,
+    /// When; `None` if at once or never.
+    pub next_at: Option<DateTime<Utc>>,
+    /// What stands in the way, most important first.
+    pub blockers: Vec<String>,
+}
+
+/// Explains a workspace.
+pub fn explain(
+    ws: &Workspace,
+    idle: &Idle,
+    fresh: &Freshness,
+    policy: &Policy,
+    now: DateTime<Utc>,
+) -> Explanation {
+    let mut e = Explanation {
+        why: why(ws),
+        blockers: blockers(ws, fresh, policy, now),
+        ..Explanation::default()
+    };
+    let c = &ws.control;
+    if c.phase == Phase::Error {
+        e.next = "nothing until it is recovered (`windlass recover`) or deleted".to_owned();
+    } else if c.operation != Operation::None {
+        e.next = match c.retry_at {
+            Some(_) => format!("{} is tried again", c.operation),
+            None => format!("{} goes on until its result is observed", c.operation),
+        };
+        e.next_at = c.retry_at;
+    } else if c.phase == Phase::Deleted {
+        e.next = "nothing".to_owned();
+    } else {
+        let planned = match judge(ws, fresh, policy) {
+            Judgement::Phase(phase) => wanted(ws, phase),
+            Judgement::Broken(_) | Judgement::StillBroken | Judgement::Undecided => Operation::None,
+        };
+        if planned != Operation::None {
+            e.next = format!("{planned} begins");
+            e.next_at = c.retry_at.filter(|at| *at > now);
+        } else if let Some((at, to)) = ttl::due(idle) {
+            e.next = format!("unless it is used, it goes to {to}");
+            e.next_at = Some(at);
+        } else if c.phase == Phase::Deleting {
+            e.next = "gc removes its archives after their grace".to_owned();
+        } else {
+            e.next = "nothing: it is where it should be".to_owned();
+        }
+    }
+    e
+}
+
+fn why(ws: &Workspace) -> String {
+    let c = &ws.control;
+    match c.phase {
+        Phase::Pending => "it has no home yet".to_owned(),
+        Phase::Archived => format!(
+            "its home is the archive {}",
+            c.archive_key.as_deref().unwrap_or("(none)")
+        ),
+        Phase::Standby => match &ws.conditions.container_ready {
+            Some(condition) if !condition.message.is_empty() => {
+                format!("its home is a volume; {}", condition.message)
+            }
+            _ => "its home is a volume, and no container is ready".to_owned(),
+        },
+        Phase::Running => "its container is ready and its home volume is present".to_owned(),
+        Phase::Error => {
+            let reason = c.error_reason.map_or("unknown", ErrorReason::as_str);
+            format!("{reason}: {}", c.error_message.as_deref().unwrap_or(""))
+        }
+        Phase::Deleting => match c.home.location {
+            HomeLocation::Archive => {
+                "it was deleted; its archive is kept until gc collects it".to_owned()
+            }
+            HomeLocation::None | HomeLocation::Volume => {
+                "it was deleted, and something of it is still there".to_owned()
+            }
+        },
+        Phase::Deleted => "it was deleted, and nothing of it is left".to_owned(),
+    }
+}
+
+fn blockers(ws: &Workspace, fresh: &Freshness, policy: &Policy, now: DateTime<Utc>) -> Vec<String> {
+    let c = &ws.control;
+    let mut found = Vec::new();
+    if let Some(reason) = c.error_reason {
+        let message = c.error_message.as_deref().unwrap_or("");
+        found.push(format!(
+            "{reason} ({} of {} failures in a row): {message}",
+            c.error_count, policy.max_retries
+        ));
+    }
+    match fresh.host {
+        None => found.push("its host was never observed".to_owned()),
+        Some(at) if now - at > policy.stale_after => found.push(format!(
+            "its host was last observed {} s ago; nothing begins until it is seen again",
+            (now - at).num_seconds()
+        )),
+        Some(_) => {}
+    }
+    if c.operation != Operation::None && ws.spec.desired.phase() != c.phase && c.retry_at.is_none()
+    {
+        found.push(format!("{} is in progress", c.operation));
+    }
+    found
+}

@@ -1,0 +1,326 @@
+//! Turns what was seen of a workspace into its conditions. The two units of observation, the host and
+//! the archive store, are taken or left as wholes: what was not observed keeps its last conditions.
+
+use chrono::{DateTime, Utc};
+
+use crate::conditions::{
+    ArchiveEvidence, Condition, ConditionStatus, Conditions, ContainerEvidence, ContainerState,
+    FailedJob, Health, JobEvidence, MAX_ARCHIVES, RestoreEvidence, VolumeEvidence,
+};
+
+/// What a complete observation of its host saw of a workspace.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HostSeen {
+    /// Its container.
+    pub container: Option<ContainerEvidence>,
+    /// The volume of its name.
+    pub volume: Option<VolumeEvidence>,
+    /// Its job at work.
+    pub job: Option<JobEvidence>,
+    /// Its last job, if that failed.
+    pub failed_job: Option<FailedJob>,
+}
+
+/// What a complete observation of the archive store saw of a workspace.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ArchivesSeen {
+    /// Its complete archives, in any order.
+    pub archives: Vec<ArchiveEvidence>,
+    /// Its restore markers, in any order.
+    pub restores: Vec<RestoreEvidence>,
+}
+
+/// The conditions after this observation. Equal to `previous` if nothing changed.
+pub fn conditions(
+    previous: &Conditions,
+    host: Option<HostSeen>,
+    archives: Option<ArchivesSeen>,
+    archive_key: Option<&str>,
+    now: DateTime<Utc>,
+) -> Conditions {
+    let mut next = previous.clone();
+    if let Some(host) = host {
+        next.container_ready = Some(transition(
+            previous.container_ready.as_ref(),
+            container_condition(host.container.as_ref()),
+            now,
+        ));
+        next.volume_ready = Some(transition(
+            previous.volume_ready.as_ref(),
+            volume_condition(host.volume.as_ref()),
+            now,
+        ));
+        next.evidence.container = host.container;
+        next.evidence.volume = host.volume;
+        next.evidence.job = host.job;
+        next.evidence.failed_job = host.failed_job;
+    }
+    let archives_observed = archives.is_some();
+    if let Some(seen) = archives {
+        let volume_id = next.evidence.volume.as_ref().and_then(|v| v.volume_id);
+        next.evidence.restore = seen
+            .restores
+            .into_iter()
+            .find(|r| volume_id.is_some_and(|v| v.0 == r.op_id.0));
+        next.evidence.archives = in_view(seen.archives, archive_key);
+    }
+    if archives_observed || next.archive_ready.is_some() || next.container_ready.is_some() {
+        let known =
+            archives_observed || previous.archives_known() && previous.archive_ready.is_some();
+        next.archive_ready = Some(transition(
+            previous.archive_ready.as_ref(),
+            archive_condition(&next, archive_key, known),
+            now,
+        ));
+    }
+    next
+}
+
+/// The newest archives, and the one the row names however old it is.
+fn in_view(mut archives: Vec<ArchiveEvidence>, archive_key: Option<&str>) -> Vec<ArchiveEvidence> {
+    archives.sort_by(|a, b| (b.created_at, &b.key).cmp(&(a.created_at, &a.key)));
+    let mut position = 0;
+    archives.retain(|a| {
+        position += 1;
+        position <= MAX_ARCHIVES || Some(a.key.as_str()) == archive_key
+    });
+    archives
+}
+
+type Verdict = (ConditionStatus, &'static str, String);
+
+fn transition(previous: Option<&Condition>, verdict: Verdict, now: DateTime<Utc>) -> Condition {
+    let (status, reason, message) = verdict;
+    Condition {
+        status,
+        reason: reason.to_owned(),
+        message,
+        last_transition_time: previous
+            .filter(|p| p.status == status)
+            .map_or(now, |p| p.last_transition_time),
+    }
+}
+
+fn container_condition(container: Option<&ContainerEvidence>) -> Verdict {
+    use ConditionStatus::{False, True};
+    let Some(c) = container else {
+        return (False, "ContainerAbsent", String::new());
+    };
+    match (c.state, c.health) {
+        (ContainerState::Running, None) => (True, "ContainerRunning", String::new()),
+        (ContainerState::Running, Some(Health::Healthy)) => {
+            (True, "ContainerHealthy", String::new())
+        }
+        (ContainerState::Running, Some(Health::Starting)) => {
+            (False, "HealthStarting", String::new())
+        }
+        (ContainerState::Running, Some(Health::Unhealthy)) => {
+            (False, "ContainerUnhealthy", String::new())
+        }
+        (ContainerState::Exited | ContainerState::Dead, _) => {
+            (False, "ContainerExited", exit_message(c))
+        }
+        (ContainerState::Created, _) => (False, "ContainerCreated", String::new()),
+        (ContainerState::Paused, _) => (False, "ContainerPaused", String::new()),
+        (ContainerState::Restarting, _) => (False, "ContainerRestarting", String::new()),
+        (ContainerState::Removing, _) => (False, "ContainerRemoving", String::new()),
+    }
+}
+
+/// How a container ended, in words.
+pub fn exit_message(container: &ContainerEvidence) -> String {
+    let code = container
+        .exit_code
+        .map_or_else(|| "an unknown code".to_owned(), |c| format!("code {c}"));
+    let oom = if container.oom_killed {
+        ", killed for want of memory (OOM)"
+    } else {
+        ""
+    };
+    format!("the container exited with {code}{oom}")
+}
+
+fn volume_condition(volume: Option<&VolumeEvidence>) -> Verdict {
+    use ConditionStatus::{False, True};
+    match volume {
+        None => (False, "VolumeAbsent", String::new()),
+        Some(v) if v.owned => (True, "VolumePresent", String::new()),
+        Some(v) => (
+            False,
+            "VolumeNotOwned",
+            format!("volume {} does not carry this workspace's label", v.name),
+        ),
+    }
+}
+
+fn archive_condition(next: &Conditions, archive_key: Option<&str>, known: bool) -> Verdict {
+    use ConditionStatus::{False, True, Unknown};
+    if !known {
+        return (
+            Unknown,
+            "StoreUnreachable",
+            "the archive store was never observed".to_owned(),
+        );
+    }
+    match archive_key {
+        None => (False, "NoArchive", String::new()),
+        Some(key) if next.archive_at(key).is_some() => (True, "ArchiveComplete", String::new()),
+        Some(key) => (
+            False,
+            "ArchiveAbsent",
+            format!("no complete archive at {key}"),
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::TimeDelta;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::ids::{OpId, VolumeId};
+
+    fn t0() -> DateTime<Utc> {
+        DateTime::UNIX_EPOCH + TimeDelta::days(20_000)
+    }
+
+    fn archive(n: u128, at: i64) -> ArchiveEvidence {
+        ArchiveEvidence {
+            archive_op_id: OpId(Uuid::from_u128(n)),
+            key: format!("k{n}"),
+            bytes: 1,
+            sha256: "00".into(),
+            created_at: t0() + TimeDelta::seconds(at),
+            uncompressed_bytes: 1,
+            entries: 1,
+        }
+    }
+
+    #[test]
+    fn absent_resources_are_written_as_absent() {
+        let c = conditions(
+            &Conditions::default(),
+            Some(HostSeen::default()),
+            Some(ArchivesSeen::default()),
+            None,
+            t0(),
+        );
+        let status = |c: &Option<Condition>| c.as_ref().unwrap().status;
+        assert_eq!(status(&c.container_ready), ConditionStatus::False);
+        assert_eq!(status(&c.volume_ready), ConditionStatus::False);
+        assert_eq!(status(&c.archive_ready), ConditionStatus::False);
+    }
+
+    #[test]
+    fn nothing_observed_changes_nothing() {
+        let c = conditions(&Conditions::default(), None, None, None, t0());
+        assert_eq!(c, Conditions::default());
+        assert_eq!(serde_json::to_string(&c).unwrap(), "{}");
+    }
+
+    #[test]
+    fn a_store_never_seen_is_unknown_and_a_store_gone_keeps_its_last_word() {
+        let first = conditions(
+            &Conditions::default(),
+            Some(HostSeen::default()),
+            None,
+            Some("k1"),
+            t0(),
+        );
+        assert_eq!(
+            first.archive_ready.as_ref().unwrap().status,
+            ConditionStatus::Unknown
+        );
+        let seen = ArchivesSeen {
+            archives: vec![archive(1, 0)],
+            restores: vec![],
+        };
+        let second = conditions(&first, None, Some(seen), Some("k1"), t0());
+        let third = conditions(&second, Some(HostSeen::default()), None, Some("k1"), t0());
+        assert_eq!(
+            third.archive_ready.as_ref().unwrap().status,
+            ConditionStatus::True
+        );
+    }
+
+    #[test]
+    fn transition_time_moves_only_with_status() {
+        let first = conditions(
+            &Conditions::default(),
+            Some(HostSeen::default()),
+            None,
+            None,
+            t0(),
+        );
+        let later = t0() + TimeDelta::seconds(5);
+        let same = conditions(&first, Some(HostSeen::default()), None, None, later);
+        assert_eq!(first, same);
+        let volume = VolumeEvidence {
+            name: "v".into(),
+            volume_id: Some(VolumeId(Uuid::from_u128(1))),
+            owned: true,
+        };
+        let seen = HostSeen {
+            volume: Some(volume),
+            ..HostSeen::default()
+        };
+        let changed = conditions(&same, Some(seen), None, None, later);
+        assert_eq!(changed.volume_ready.unwrap().last_transition_time, later);
+        assert_eq!(changed.container_ready.unwrap().last_transition_time, t0());
+    }
+
+    #[test]
+    fn archives_are_newest_first_and_bounded_but_keep_the_one_of_record() {
+        let all = (0..30).map(|n| archive(n, n as i64)).collect();
+        let view = in_view(all, Some("k2"));
+        assert_eq!(view.len(), MAX_ARCHIVES + 1);
+        assert_eq!(view[0].key, "k29");
+        assert_eq!(view.last().unwrap().key, "k2");
+    }
+
+    #[test]
+    fn the_restore_in_evidence_is_the_one_that_made_the_present_volume() {
+        let restore = |n| RestoreEvidence {
+            op_id: OpId(Uuid::from_u128(n)),
+            archive_key: "k".into(),
+        };
+        let seen = HostSeen {
+            volume: Some(VolumeEvidence {
+                name: "v".into(),
+                volume_id: Some(VolumeId(Uuid::from_u128(2))),
+                owned: true,
+            }),
+            ..HostSeen::default()
+        };
+        let archives = ArchivesSeen {
+            archives: vec![],
+            restores: vec![restore(1), restore(2), restore(3)],
+        };
+        let c = conditions(
+            &Conditions::default(),
+            Some(seen),
+            Some(archives),
+            None,
+            t0(),
+        );
+        assert_eq!(c.evidence.restore, Some(restore(2)));
+    }
+
+    #[test]
+    fn the_column_round_trips() {
+        let c = conditions(
+            &Conditions::default(),
+            Some(HostSeen::default()),
+            Some(ArchivesSeen {
+                archives: vec![archive(1, 0)],
+                restores: vec![],
+            }),
+            Some("k1"),
+            t0(),
+        );
+        let json = serde_json::to_value(&c).unwrap();
+        assert_eq!(json["storage.archive_ready"]["status"], "True");
+        assert_eq!(serde_json::from_value::<Conditions>(json).unwrap(), c);
+    }
+}

@@ -1,0 +1,154 @@
+//! Multipart uploads: parts stay until the object is there, and come together in one step.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod common;
+
+use common::*;
+use http::Method;
+use windlass_embedded_s3::Running;
+
+const MIB: usize = 1 << 20;
+
+async fn create(server: &Running, key: &str) -> String {
+    call(server, Method::POST, key)
+        .query("uploads", "")
+        .header("x-amz-meta-a", "b")
+        .send()
+        .await
+        .ok()
+        .tag("UploadId")
+}
+
+async fn part(server: &Running, key: &str, id: &str, number: u32, data: &[u8]) -> String {
+    call(server, Method::PUT, key)
+        .query("uploadId", id)
+        .query("partNumber", &number.to_string())
+        .body(data)
+        .send()
+        .await
+        .ok()
+        .header("etag")
+        .to_owned()
+}
+
+async fn complete(server: &Running, key: &str, id: &str, parts: &[(u32, &str)]) -> Answer {
+    let parts: String = parts
+        .iter()
+        .map(|(n, e)| format!("<Part><PartNumber>{n}</PartNumber><ETag>{e}</ETag></Part>"))
+        .collect();
+    call(server, Method::POST, key)
+        .query("uploadId", id)
+        .body(format!(
+            "<CompleteMultipartUpload>{parts}</CompleteMultipartUpload>"
+        ))
+        .send()
+        .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn parts_become_one_object_even_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = start(dir.path()).await.unwrap();
+    let id = create(&server, "big").await;
+    let (one, two) = (vec![1u8; 5 * MIB], vec![2u8; 10]);
+    let first = part(&server, "big", &id, 1, &vec![9; 5 * MIB]).await;
+    let second = part(&server, "big", &id, 7, &two).await;
+    server.shutdown().await;
+
+    let server = start(dir.path()).await.unwrap();
+    let again = part(&server, "big", &id, 1, &one).await;
+    assert_ne!(first, again);
+    call(&server, Method::GET, "big")
+        .send()
+        .await
+        .refused(404, "NoSuchKey");
+    let parts = call(&server, Method::GET, "big")
+        .query("uploadId", &id)
+        .send()
+        .await
+        .ok();
+    assert_eq!(parts.tags("PartNumber"), ["1", "7"]);
+    assert_eq!(parts.tags("Size"), ["5242880", "10"]);
+
+    let bad = complete(&server, "big", &id, &[(1, &first), (7, &second)]).await;
+    bad.refused(400, "InvalidPart");
+    let bad = complete(&server, "big", &id, &[(7, &second), (1, &again)]).await;
+    bad.refused(400, "InvalidPartOrder");
+    let bad = complete(&server, "big", &id, &[(1, &again), (2, &second)]).await;
+    bad.refused(400, "InvalidPart");
+
+    let done = complete(&server, "big", &id, &[(1, &again), (7, &second)]).await;
+    let etag = done.ok().tag("ETag");
+    assert!(etag.contains("-2"), "{etag}");
+    let got = call(&server, Method::GET, "big").send().await.ok();
+    assert_eq!(got.body, [one, two].concat());
+    assert_eq!(got.header("x-amz-meta-a"), "b");
+    let repeated = complete(&server, "big", &id, &[(1, &again), (7, &second)]).await;
+    assert_eq!(repeated.ok().tag("ETag"), etag);
+    call(&server, Method::GET, "big")
+        .query("uploadId", &id)
+        .send()
+        .await
+        .refused(404, "NoSuchUpload");
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn small_parts_abort_and_listing() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = start(dir.path()).await.unwrap();
+    let id = create(&server, "a/1").await;
+    let one = part(&server, "a/1", &id, 1, b"x").await;
+    let two = part(&server, "a/1", &id, 2, b"y").await;
+    complete(&server, "a/1", &id, &[(1, &one), (2, &two)])
+        .await
+        .refused(400, "EntityTooSmall");
+    let others = [
+        create(&server, "a/1").await,
+        create(&server, "a/2").await,
+        create(&server, "b").await,
+    ];
+    let list = |query: &[(&str, &str)]| {
+        let mut list = call(&server, Method::GET, "").query("uploads", "");
+        for (name, value) in query {
+            list = list.query(name, value);
+        }
+        list.send()
+    };
+    let all = list(&[]).await.ok();
+    assert_eq!(all.tags("Key"), ["a/1", "a/1", "a/2", "b"]);
+    let folded = list(&[("delimiter", "/")]).await.ok();
+    assert_eq!(folded.tags("Key"), ["b"]);
+    assert!(folded.text().contains("<Prefix>a/</Prefix>"));
+    let (mut key, mut upload, mut seen) = (String::new(), String::new(), Vec::new());
+    loop {
+        let page = list(&[
+            ("max-uploads", "1"),
+            ("key-marker", &key),
+            ("upload-id-marker", &upload),
+        ])
+        .await
+        .ok();
+        seen.extend(page.tags("UploadId"));
+        if page.tag("IsTruncated") == "false" {
+            break;
+        }
+        (key, upload) = (page.tag("NextKeyMarker"), page.tag("NextUploadIdMarker"));
+    }
+    assert_eq!(seen, all.tags("UploadId"));
+    for (key, id) in ["a/1", "a/2", "b", "a/1"]
+        .iter()
+        .zip(others.iter().chain([&id]))
+    {
+        call(&server, Method::DELETE, key)
+            .query("uploadId", id)
+            .send()
+            .await
+            .ok();
+    }
+    assert!(list(&[]).await.ok().tags("UploadId").is_empty());
+    let left = std::fs::read_dir(dir.path().join("buckets/bucket/uploads"));
+    assert_eq!(left.unwrap().count(), 0);
+    server.shutdown().await;
+}

@@ -1,0 +1,143 @@
+//! Every call leaves a count, a duration and one log event with its code.
+//!
+//! The code of a stream is known when its trailers pass, so the record is written when the body ends;
+//! a client that goes away first is CANCELLED.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::middleware::Next;
+use axum::response::Response;
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body::{Frame, SizeHint};
+use tonic::Code;
+use tracing::{Instrument, Level, Span};
+
+use super::methods::Method;
+
+pub(super) async fn record(request: Request, next: Next) -> Response {
+    let method = Method::of(&request);
+    let span = if method.open {
+        tracing::debug_span!("grpc", method = &*method.name)
+    } else {
+        tracing::info_span!("grpc", method = &*method.name)
+    };
+    let mut call = Call {
+        method: method.name,
+        quiet: method.open,
+        started: Instant::now(),
+        code: Code::Cancelled,
+        span: span.clone(),
+    };
+    metrics::gauge!("grpc_server_in_flight").increment(1.0);
+    let response = next.run(request).instrument(span).await;
+    if let Some(code) = code_of(response.headers()) {
+        call.code = code;
+    }
+    response.map(|inner| Body::new(Recorded { inner, call }))
+}
+
+fn code_of(headers: &HeaderMap) -> Option<Code> {
+    headers
+        .get("grpc-status")
+        .map(|value| Code::from_bytes(value.as_bytes()))
+}
+
+/// A call in progress; it is recorded when this is dropped, however the call ended.
+struct Call {
+    method: Arc<str>,
+    quiet: bool,
+    started: Instant,
+    code: Code,
+    span: Span,
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        let seconds = self.started.elapsed().as_secs_f64();
+        let code = name(self.code);
+        let labels = [
+            ("method", self.method.to_string()),
+            ("code", code.to_owned()),
+        ];
+        metrics::gauge!("grpc_server_in_flight").decrement(1.0);
+        metrics::counter!("grpc_server_requests_total", &labels).increment(1);
+        metrics::histogram!("grpc_server_request_duration_seconds", "method" => self.method.to_string())
+            .record(seconds);
+        let _entered = self.span.enter();
+        match level(self.code, self.quiet) {
+            Level::WARN => tracing::warn!(code, seconds, "call"),
+            Level::INFO => tracing::info!(code, seconds, "call"),
+            _ => tracing::debug!(code, seconds, "call"),
+        }
+    }
+}
+
+fn level(code: Code, quiet: bool) -> Level {
+    match code {
+        _ if quiet => Level::DEBUG,
+        Code::Internal | Code::Unknown | Code::DataLoss | Code::DeadlineExceeded => Level::WARN,
+        _ => Level::INFO,
+    }
+}
+
+struct Recorded {
+    inner: Body,
+    call: Call,
+}
+
+impl http_body::Body for Recorded {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let this = &mut *self;
+        let _entered = this.call.span.enter();
+        let polled = Pin::new(&mut this.inner).poll_frame(cx);
+        if let Poll::Ready(Some(Ok(frame))) = &polled
+            && let Some(code) = frame.trailers_ref().and_then(code_of)
+        {
+            this.call.code = code;
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+/// The code as the gRPC specification spells it.
+fn name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
+    }
+}
