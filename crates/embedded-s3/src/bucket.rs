@@ -4,9 +4,7 @@
 //! the index. Deleting the bucket excludes all changes to it.
 
 use std::collections::BTreeMap;
-use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
-};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use s3s::{S3Result, s3_error};
 

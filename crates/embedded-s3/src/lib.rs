@@ -11,10 +11,7 @@
 //! One access key, SigV4 (and presigned URLs); no versions, ACLs, tags or encryption.
 
 #![forbid(unsafe_code)]
-#![cfg_attr(
-    test,
-    allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)
-)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod api;
 mod bucket;

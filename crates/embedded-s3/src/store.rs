@@ -252,13 +252,20 @@ fn load_bucket(layout: &Layout, name: &str) -> io::Result<Bucket> {
                 Ok((_, meta)) if path == layout.object(name, &file_name(&meta.key)) => {
                     objects.insert(meta.key.clone(), Arc::new(Entry::from(&meta)));
                 }
-                Ok(_) => tracing::warn!(path = %path.display(), "not where its key belongs: left out"),
+                Ok(_) => {
+                    tracing::warn!(path = %path.display(), "not where its key belongs: left out")
+                }
                 Err(error) => tracing::warn!(path = %path.display(), %error, "left out"),
             }
         }
     }
     let uploads = load_uploads(layout, name, &objects)?;
-    Ok(Bucket::new(name.to_owned(), millis(created), objects, uploads))
+    Ok(Bucket::new(
+        name.to_owned(),
+        millis(created),
+        objects,
+        uploads,
+    ))
 }
 
 fn load_uploads(

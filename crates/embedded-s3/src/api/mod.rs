@@ -57,10 +57,7 @@ fn length(size: u64) -> i64 {
 
 #[async_trait::async_trait]
 impl S3 for Api {
-    async fn create_bucket(
-        &self,
-        req: S3Request<CreateBucketInput>,
-    ) -> Answer<CreateBucketOutput> {
+    async fn create_bucket(&self, req: S3Request<CreateBucketInput>) -> Answer<CreateBucketOutput> {
         let name = req.input.bucket;
         let location = format!("/{name}");
         let new = self
@@ -106,10 +103,7 @@ impl S3 for Api {
         })
     }
 
-    async fn delete_bucket(
-        &self,
-        req: S3Request<DeleteBucketInput>,
-    ) -> Answer<DeleteBucketOutput> {
+    async fn delete_bucket(&self, req: S3Request<DeleteBucketInput>) -> Answer<DeleteBucketOutput> {
         let name = req.input.bucket;
         self.blocking(move |store| store.delete_bucket(&name))
             .await?;
@@ -132,10 +126,7 @@ impl S3 for Api {
         self.copy(req).await
     }
 
-    async fn delete_object(
-        &self,
-        req: S3Request<DeleteObjectInput>,
-    ) -> Answer<DeleteObjectOutput> {
+    async fn delete_object(&self, req: S3Request<DeleteObjectInput>) -> Answer<DeleteObjectOutput> {
         let bucket = self.bucket(&req.input.bucket)?;
         let key = req.input.key;
         self.blocking(move |store| store.delete_object(&bucket, &key))

@@ -64,10 +64,7 @@ macro_rules! expected {
 pub(super) use expected;
 
 impl Api {
-    pub(super) async fn put(
-        &self,
-        mut req: S3Request<PutObjectInput>,
-    ) -> Answer<PutObjectOutput> {
+    pub(super) async fn put(&self, mut req: S3Request<PutObjectInput>) -> Answer<PutObjectOutput> {
         let bucket = self.bucket(&req.input.bucket)?;
         let condition = Condition {
             if_match: req.input.if_match.take(),
@@ -197,10 +194,7 @@ impl Api {
         })
     }
 
-    pub(super) async fn copy(
-        &self,
-        req: S3Request<CopyObjectInput>,
-    ) -> Answer<CopyObjectOutput> {
+    pub(super) async fn copy(&self, req: S3Request<CopyObjectInput>) -> Answer<CopyObjectOutput> {
         let mut input = req.input;
         let CopySource::Bucket { bucket, key, .. } = &input.copy_source else {
             return Err(s3_error!(NotImplemented, "only bucket/key can be copied"));
@@ -306,10 +300,7 @@ fn whole_only(part: Option<i32>) -> S3Result<()> {
     }
 }
 
-fn resolve(
-    range: Option<Range>,
-    size: u64,
-) -> S3Result<(std::ops::Range<u64>, Option<String>)> {
+fn resolve(range: Option<Range>, size: u64) -> S3Result<(std::ops::Range<u64>, Option<String>)> {
     match range {
         None => Ok((0..size, None)),
         Some(range) => {

@@ -192,7 +192,10 @@ impl Call {
     /// The signed request.
     pub fn request(mut self) -> Request<Full<Bytes>> {
         let date = amz_date();
-        let payload = self.payload.take().unwrap_or_else(|| sha256_hex(&self.body));
+        let payload = self
+            .payload
+            .take()
+            .unwrap_or_else(|| sha256_hex(&self.body));
         self.headers.push(("host".into(), self.addr.to_string()));
         self.headers.push(("x-amz-date".into(), date.clone()));
         self.headers

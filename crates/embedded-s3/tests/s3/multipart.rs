@@ -1,10 +1,6 @@
 //! Multipart uploads: parts stay until the object is there, and come together in one step.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
-mod common;
-
-use common::*;
+use crate::common::*;
 use http::Method;
 use windlass_embedded_s3::Running;
 

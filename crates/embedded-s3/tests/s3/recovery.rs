@@ -1,13 +1,9 @@
 //! What a killed store leaves behind, and what a start makes of it.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
-mod common;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use common::*;
+use crate::common::*;
 use http::Method;
 use windlass_embedded_s3::{Config, EmbeddedS3, Error};
 
@@ -147,7 +143,10 @@ async fn buckets() {
     assert_eq!(all.tags("Name"), ["bucket", "second"]);
     let object = |method: Method| call(&server, method, "").bucket("/second/k");
     object(Method::PUT).body("x").send().await.ok();
-    on(Method::DELETE).send().await.refused(409, "BucketNotEmpty");
+    on(Method::DELETE)
+        .send()
+        .await
+        .refused(409, "BucketNotEmpty");
     object(Method::DELETE).send().await.ok();
     on(Method::DELETE).send().await.ok();
     object(Method::PUT)

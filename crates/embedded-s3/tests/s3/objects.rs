@@ -1,10 +1,6 @@
 //! Single objects: what is stored comes back, what is wrong never becomes visible.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
-mod common;
-
-use common::*;
+use crate::common::*;
 use http::Method;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -180,7 +176,11 @@ async fn wrong_digests_never_become_visible() {
     assert_eq!(got.body, &b"hello"[..]);
 
     let got = call(&server, Method::GET, "k").send().await.ok();
-    assert_eq!(got.body, &b"before"[..], "a refused body replaced an object");
+    assert_eq!(
+        got.body,
+        &b"before"[..],
+        "a refused body replaced an object"
+    );
     let left = std::fs::read_dir(dir.path().join("tmp")).unwrap().count();
     assert_eq!(left, 0, "refused bodies left files");
     server.shutdown().await;
@@ -242,7 +242,10 @@ async fn conditions_and_copy() {
         .await
         .ok();
     let got = call(&server, Method::GET, "copy/é").send().await.ok();
-    assert_eq!((got.text().as_str(), got.header("x-amz-meta-a")), ("3", "b"));
+    assert_eq!(
+        (got.text().as_str(), got.header("x-amz-meta-a")),
+        ("3", "b")
+    );
     server.shutdown().await;
 }
 
