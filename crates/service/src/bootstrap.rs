@@ -11,7 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{LogArgs, ServerArgs, Service, parse_command_or_exit, parse_or_exit};
-use crate::frame::{BindError, bind};
+use crate::frame::{BindError, HTTP_LISTEN_FLAG, bind};
 use crate::{shutdown, telemetry};
 
 /// Parses the configuration, starts logging and metrics, binds the gRPC listener and runs the service
@@ -42,8 +42,23 @@ where
             "service" => service.name, "version" => env!("CARGO_PKG_VERSION")
         )
         .set(1.0);
-        run(config, listener, stop).await
+        run(config, listener, stop)
+            .await
+            .map_err(|error| name_variable(error, service))
     })
+}
+
+/// A frame knows the flag it could not bind; here it gets the name of its variable.
+fn name_variable(error: anyhow::Error, service: &Service) -> anyhow::Error {
+    match error.downcast::<BindError>() {
+        Ok(bind) if bind.setting == HTTP_LISTEN_FLAG => BindError {
+            setting: service.http_listen_env(),
+            ..bind
+        }
+        .into(),
+        Ok(bind) => bind.into(),
+        Err(other) => other,
+    }
 }
 
 /// As [`main`] for a command that does its work and ends, such as `migrate`. The token tells it to give

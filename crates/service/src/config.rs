@@ -231,6 +231,7 @@ mod tests {
         port: 7400,
     };
 
+    /// What this service is for.
     #[derive(Parser, Debug)]
     struct Config {
         #[command(flatten)]
@@ -260,6 +261,15 @@ mod tests {
         assert_eq!(config.server.drain_timeout, Duration::from_secs(10));
         let open = parse(&["--required", "r", "--listen", "0.0.0.0:7400"]).unwrap();
         assert_eq!(open.server.listen.to_string(), "0.0.0.0:7400");
+    }
+
+    #[test]
+    fn help_is_about_the_service() {
+        let help = command_for(Config::command(), &SERVICE)
+            .render_help()
+            .to_string();
+        assert!(help.starts_with("What this service is for\n"), "{help}");
+        assert!(help.contains("[env: WINDLASS_API_HTTP_LISTEN="), "{help}");
     }
 
     #[test]

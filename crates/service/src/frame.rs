@@ -16,16 +16,18 @@ use crate::readiness::Readiness;
 use crate::server::GrpcServer;
 use crate::tasks::Tasks;
 
+pub(crate) const HTTP_LISTEN_FLAG: &str = "--http-listen";
+
 /// An address that could not be listened on. [`main`](crate::main) answers it with exit code 2.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {address} ({setting}): {source}")]
+#[error("cannot listen on {address} ({setting}): {why}")]
 pub struct BindError {
     /// The address.
     pub address: SocketAddr,
     /// The flag or variable to change.
     pub setting: String,
     /// Why.
-    pub source: std::io::Error,
+    pub why: std::io::Error,
 }
 
 /// Binds a listener.
@@ -33,13 +35,11 @@ pub struct BindError {
 /// # Errors
 /// Names the address and `setting`, the variable that sets it.
 pub async fn bind(address: SocketAddr, setting: &str) -> Result<TcpListener, BindError> {
-    TcpListener::bind(address)
-        .await
-        .map_err(|source| BindError {
-            address,
-            setting: setting.to_owned(),
-            source,
-        })
+    TcpListener::bind(address).await.map_err(|why| BindError {
+        address,
+        setting: setting.to_owned(),
+        why,
+    })
 }
 
 /// A service ready to run.
@@ -61,7 +61,7 @@ impl Frame {
     pub async fn run(self, args: &ServerArgs, listener: TcpListener) -> anyhow::Result<()> {
         let shutdown = self.tasks.shutdown();
         let side = match args.http_listen {
-            Some(address) => Some(bind(address, "--http-listen").await?),
+            Some(address) => Some(bind(address, HTTP_LISTEN_FLAG).await?),
             None => None,
         };
         let http = async {

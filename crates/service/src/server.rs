@@ -49,10 +49,10 @@ pub enum ServerError {
     #[error("descriptor set: {0}")]
     Descriptors(String),
     /// The listener or the transport failed.
-    #[error("gRPC server: {0}")]
+    #[error("gRPC server")]
     Transport(#[from] tonic::transport::Error),
     /// The listener's address could not be read.
-    #[error("gRPC listener: {0}")]
+    #[error("gRPC listener")]
     Listener(#[from] std::io::Error),
 }
 

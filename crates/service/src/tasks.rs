@@ -18,12 +18,12 @@ pub enum TaskError {
     #[error("task {0} ended unexpectedly")]
     Ended(String),
     /// A task returned an error.
-    #[error("task {name} failed: {source:#}")]
+    #[error("task {name} failed: {why:#}")]
     Failed {
         /// The task's name.
         name: String,
         /// Its error.
-        source: anyhow::Error,
+        why: anyhow::Error,
     },
     /// A task panicked; the panic itself is in the log.
     #[error("task {0} panicked")]
@@ -114,7 +114,7 @@ impl Tasks {
         match ended {
             Ok((_, Ok(()))) if stopping => None,
             Ok((_, Ok(()))) => Some(TaskError::Ended(name)),
-            Ok((_, Err(source))) => Some(TaskError::Failed { name, source }),
+            Ok((_, Err(why))) => Some(TaskError::Failed { name, why }),
             Err(error) if error.is_cancelled() => None,
             Err(_) => Some(TaskError::Panicked(name)),
         }

@@ -3,6 +3,7 @@
 //! Both are one per process. Tests start many services in one process, so starting twice is fine: the
 //! first start counts.
 
+use std::io::IsTerminal;
 use std::sync::OnceLock;
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
@@ -57,7 +58,9 @@ pub fn init(args: &LogArgs) -> Option<&'static LevelHandle> {
     // The configuration has been checked; a filter that does not parse here is a caller's own.
     let filter = EnvFilter::try_new(&args.log_level).unwrap_or_else(|_| EnvFilter::new("info"));
     let (filter, handle) = reload::Layer::new(filter);
-    let output = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let output = tracing_subscriber::fmt::layer()
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
     let output: Box<dyn Layer<_> + Send + Sync> = match args.log_format {
         LogFormat::Human => Box::new(output.with_target(false)),
         LogFormat::Json => Box::new(output.json().flatten_event(true).with_current_span(true)),
