@@ -1,0 +1,108 @@
+# Every recipe of the project. `./dev <recipe>` installs what is missing first.
+
+set positional-arguments
+
+export PATH := justfile_directory() / ".windlass/tools/bin:" + env("PATH") + ":/usr/sbin:/sbin"
+export CARGO_TARGET_DIR := env("CARGO_TARGET_DIR", justfile_directory() / "target")
+
+# List the recipes
+help:
+    @just --list --unsorted
+
+# Build every binary in the dev profile
+build:
+    cargo build --workspace --bins
+
+# The whole system on loopback; arguments go to `windlass up`
+up *args: build
+    exec "$CARGO_TARGET_DIR/debug/windlass" up "$@"
+
+# Every check and every test
+test: fmt-check buf lint deny build
+    just with-engine cargo nextest run --workspace
+
+# Some tests: arguments go to nextest, such as `-p windlass-domain` or `-E 'test(archive)'`
+nextest *args: build
+    just with-engine cargo nextest run "$@"
+
+# Format the Rust sources
+fmt:
+    cargo fmt --all
+
+# Fail if anything is not formatted
+fmt-check:
+    cargo fmt --all --check
+
+# Clippy, warnings as errors
+lint:
+    cargo clippy --workspace --all-targets -- -D warnings
+
+# Lint the contracts
+buf:
+    buf lint
+
+# Compare the contracts with a git revision: what clients rely on may not break
+buf-breaking against="origin/main":
+    buf breaking --against ".git#ref={{ against }}"
+
+# Licenses, sources, and who may depend on whom (deny.toml)
+deny:
+    cargo-deny --workspace --log-level error check --hide-inclusion-graph bans licenses sources
+
+# Run a command with a Docker engine: the one that answers, else a private one while the command runs
+with-engine +command:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    answers() { [ "$(curl -sf --max-time 5 --unix-socket "$1" http://engine/_ping)" = OK ]; }
+    if [ -n "${DOCKER_HOST:-}" ] || answers /var/run/docker.sock; then exec "$@"; fi
+
+    # Sockets have short paths only, so they live in /tmp; images stay in .windlass for the next time.
+    id=$(printf %s "$PWD" | cksum | cut -d' ' -f1)
+    run=/tmp/windlass-engine-$(id -u)-$id
+    state=$PWD/.windlass/engine
+    export DOCKER_HOST=unix://$run/docker.sock
+    if answers "$run/docker.sock"; then exec "$@"; fi
+
+    root=(); [ "$(id -u)" = 0 ] || root=(sudo)
+    pid=
+    bridge=wl$((id % 100000))
+    finish() {
+        if [ -n "$pid" ]; then
+            "${root[@]}" kill "$pid" 2>/dev/null || true
+            for _ in $(seq 300); do "${root[@]}" kill -0 "$pid" 2>/dev/null || break; sleep 0.1; done
+        fi
+        "${root[@]}" ip link del "$bridge" 2>/dev/null || true
+        "${root[@]}" rm -rf "$run"
+    }
+    trap finish EXIT
+    trap 'exit 130' INT
+    trap 'exit 143' TERM
+    mkdir -p "$state"
+    "${root[@]}" rm -rf "$run"
+    mkdir -m 700 "$run"
+
+    # A bridge of its own keeps its containers' addresses apart from those of any other engine.
+    net=()
+    if command -v ip >/dev/null && "${root[@]}" ip link add "$bridge" type bridge 2>/dev/null; then
+        "${root[@]}" ip addr add "10.$((id % 100 + 100)).$((id / 100 % 256)).1/24" dev "$bridge"
+        net=(--bridge "$bridge")
+    fi
+    start() {
+        "${root[@]}" setsid dockerd --data-root "$state/data" --exec-root "$run/exec" \
+            --pidfile "$run/dockerd.pid" --group "$(id -g)" --host "$DOCKER_HOST" \
+            "${net[@]}" "$@" >"$state/dockerd.log" 2>&1 &
+        local starter=$!
+        for _ in $(seq 300); do
+            pid=$("${root[@]}" cat "$run/dockerd.pid" 2>/dev/null || true)
+            answers "$run/docker.sock" && return 0
+            kill -0 "$starter" 2>/dev/null || { pid=; return 1; }
+            sleep 0.1
+        done
+        return 1
+    }
+    if ! start && ! start --iptables=false --ip6tables=false; then
+        echo "no Docker engine: the private one did not start, see .windlass/engine/dockerd.log" >&2
+        tail -n 5 "$state/dockerd.log" >&2
+        exit 1
+    fi
+    "$@"
