@@ -163,7 +163,11 @@ pub struct EngineConfig {
     pub dir: PathBuf,
     /// Killed by the kernel when this process ends.
     pub die_with_parent: bool,
-    /// Further arguments of dockerd, e.g. `--bridge=none` beside another engine.
+    /// Runs in a network namespace of its own, so that it cannot touch the bridge and firewall of another
+    /// engine on the machine; containers then have no way out, and no port of theirs is reachable from
+    /// outside. For tests. (`--bridge=none` is no substitute: dockerd then deletes the machine's `docker0`.)
+    pub isolated_network: bool,
+    /// Further arguments of dockerd.
     pub extra_args: Vec<String>,
 }
 
@@ -202,7 +206,17 @@ pub async fn start_engine(config: &EngineConfig) -> Result<PrivateEngine, Error>
     stop_stale(&pid_file, GRACE).await;
     forget_pid_file(&dir.join("dockerd.pid"));
     let path = |name: &str| dir.join(name).into_os_string();
-    let mut spec = ProcessSpec::new("the Docker engine", program, dir.join("dockerd.log"))
+    let log = dir.join("dockerd.log");
+    let name = "the Docker engine";
+    let spec = if config.isolated_network {
+        // Execs, so the pid stays.
+        ProcessSpec::new(name, find::program("unshare", "util-linux")?, log)
+            .args(["--net", "--"])
+            .args([program])
+    } else {
+        ProcessSpec::new(name, program, log)
+    };
+    let mut spec = spec
         .args(["--data-root".into(), path("data")])
         .args(["--exec-root".into(), path("exec")])
         .args(["--pidfile".into(), path("dockerd.pid")])

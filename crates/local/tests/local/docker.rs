@@ -23,10 +23,9 @@ async fn a_private_engine_runs_the_demo_image() {
     let config = EngineConfig {
         dir: dir.path().join("engine"),
         die_with_parent: true,
-        // Beside whatever engine the machine has.
-        extra_args: ["--bridge=none", "--iptables=false", "--ip6tables=false"]
-            .map(str::to_owned)
-            .to_vec(),
+        // Beside whatever engine the machine has: its bridge and firewall stay untouched.
+        isolated_network: true,
+        extra_args: Vec::new(),
     };
     let private = start_engine(&config).await.unwrap();
     let again = start_engine(&config).await.unwrap();
