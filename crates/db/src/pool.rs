@@ -1,0 +1,124 @@
+//! The connection pool of one service. Transactions run in a task of their own, so that a caller that
+//! hangs up cannot leave one half-done; a leader's transaction first holds its fence.
+
+use std::{fmt, time::Duration};
+
+use diesel::sql_types::{BigInt, Text};
+use diesel_async::{
+    AsyncConnection, AsyncPgConnection, RunQueryDsl,
+    pooled_connection::{AsyncDieselConnectionManager, deadpool},
+};
+use futures::future::BoxFuture;
+
+use crate::{
+    error::{DbError, Result},
+    leader::Lease,
+};
+
+/// How long a caller waits for a connection, a new one included.
+const WAIT: Duration = Duration::from_secs(5);
+
+/// A pool of connections under one role.
+#[derive(Clone)]
+pub struct Pool {
+    inner: deadpool::Pool<AsyncPgConnection>,
+    url: String,
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool")
+            .field("status", &self.inner.status())
+            .finish()
+    }
+}
+
+/// A pooled connection.
+pub(crate) type Connection = deadpool::Object<AsyncPgConnection>;
+
+impl Pool {
+    /// A pool of at most `size` connections, made as they are needed.
+    pub fn new(url: &str, size: usize) -> Result<Self> {
+        let manager = AsyncDieselConnectionManager::<AsyncPgConnection>::new(url);
+        let inner = deadpool::Pool::builder(manager)
+            .max_size(size)
+            .build()
+            .map_err(|e| DbError::Unavailable(e.to_string()))?;
+        Ok(Self {
+            inner,
+            url: url.to_owned(),
+        })
+    }
+
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// A connection for single statements.
+    pub(crate) async fn get(&self) -> Result<Connection> {
+        let status = self.inner.status();
+        metrics::gauge!("windlass_db_pool_size").set(status.size as f64);
+        metrics::gauge!("windlass_db_pool_available").set(status.available as f64);
+        match tokio::time::timeout(WAIT, self.inner.get()).await {
+            Ok(connection) => connection.map_err(|e| DbError::Unavailable(e.to_string())),
+            Err(_) => Err(DbError::Unavailable(format!(
+                "no connection within {} s",
+                WAIT.as_secs()
+            ))),
+        }
+    }
+
+    /// Whether PostgreSQL answers.
+    pub async fn ping(&self) -> Result<()> {
+        let mut conn = self.get().await?;
+        diesel::sql_query("SELECT 1").execute(&mut conn).await?;
+        Ok(())
+    }
+
+    /// Runs `work` in one transaction, to its end even if the caller goes away.
+    pub(crate) async fn transaction<T, F>(&self, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: for<'c> FnOnce(&'c mut AsyncPgConnection) -> BoxFuture<'c, Result<T>> + Send + 'static,
+    {
+        let mut conn = self.get().await?;
+        let task = tokio::spawn(async move {
+            conn.transaction::<T, DbError, _>(async |c| work(c).await)
+                .await
+        });
+        task.await
+            .unwrap_or_else(|e| Err(DbError::Unavailable(format!("transaction task: {e}"))))
+    }
+
+    /// The same for a leader: `work` runs only while `lease` holds, and a takeover waits for it.
+    pub(crate) async fn fenced<T, F>(&self, lease: &Lease, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: for<'c> FnOnce(&'c mut AsyncPgConnection) -> BoxFuture<'c, Result<T>> + Send + 'static,
+    {
+        let lease = lease.clone();
+        self.transaction(move |conn| {
+            Box::pin(async move {
+                hold_fence(conn, &lease).await?;
+                work(conn).await
+            })
+        })
+        .await
+    }
+}
+
+async fn hold_fence(conn: &mut AsyncPgConnection, lease: &Lease) -> Result<()> {
+    let held = diesel::sql_query("SELECT 1 FROM leader WHERE name = $1 AND epoch = $2 FOR SHARE")
+        .bind::<Text, _>(&lease.name)
+        .bind::<BigInt, _>(lease.epoch.0)
+        .execute(conn)
+        .await?;
+    if held == 1 {
+        Ok(())
+    } else {
+        Err(DbError::Fenced {
+            name: lease.name.clone(),
+            epoch: lease.epoch.0,
+        })
+    }
+}

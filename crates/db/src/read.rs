@@ -1,0 +1,152 @@
+//! Reads. Every role may make them; each is one statement.
+
+mod list;
+mod users;
+mod watch;
+
+pub use list::{Comparison, Field, Filter, ListQuery, Operator, OrderBy, PageStart};
+pub use watch::{Changes, WatchToken};
+
+use chrono::{DateTime, Utc};
+use diesel::{
+    ExpressionMethods, OptionalExtension, QueryDsl, QueryableByName, SelectableHelper,
+    sql_types::Timestamptz,
+};
+use diesel_async::RunQueryDsl;
+use windlass_domain::{HostId, OpId, WorkspaceId, gc};
+
+use crate::{
+    error::Result,
+    pool::Pool,
+    rows::{HostRecord, HostRow, JoinedRow, WorkspaceRecord},
+    schema::{hosts, workspaces},
+};
+
+/// A workspace query before its filter: `joined!()`, selected as [`JoinedRow`].
+macro_rules! joined {
+    () => {
+        $crate::schema::workspaces::table
+            .inner_join($crate::schema::users::table)
+            .inner_join($crate::schema::hosts::table)
+            .select((
+                $crate::rows::WorkspaceRow::as_select(),
+                $crate::schema::users::name,
+                $crate::schema::hosts::last_observed_at,
+                $crate::schema::archive_store::table
+                    .select($crate::schema::archive_store::last_observed_at)
+                    .single_value(),
+            ))
+    };
+}
+pub(crate) use joined;
+
+fn records(rows: Vec<JoinedRow>) -> Result<Vec<WorkspaceRecord>> {
+    rows.into_iter().map(WorkspaceRecord::from_row).collect()
+}
+
+impl Pool {
+    /// One workspace.
+    pub async fn workspace(&self, id: WorkspaceId) -> Result<Option<WorkspaceRecord>> {
+        let mut conn = self.get().await?;
+        let row: Option<JoinedRow> = joined!()
+            .filter(workspaces::id.eq(id.0))
+            .first(&mut conn)
+            .await
+            .optional()?;
+        row.map(WorkspaceRecord::from_row).transpose()
+    }
+
+    /// Every workspace that is not gone for good: what observer and wc go through.
+    pub async fn living_workspaces(&self) -> Result<Vec<WorkspaceRecord>> {
+        let mut conn = self.get().await?;
+        let rows = joined!()
+            .filter(workspaces::phase.ne("DELETED"))
+            .load::<JoinedRow>(&mut conn)
+            .await?;
+        records(rows)
+    }
+
+    /// Every host, by name.
+    pub async fn hosts(&self) -> Result<Vec<HostRecord>> {
+        let mut conn = self.get().await?;
+        let rows: Vec<HostRow> = hosts::table
+            .order(hosts::name)
+            .select(HostRow::as_select())
+            .load(&mut conn)
+            .await?;
+        Ok(rows.into_iter().map(HostRecord::from).collect())
+    }
+
+    /// How many workspaces that are not deleted each host has.
+    pub async fn workspaces_per_host(&self) -> Result<Vec<(HostId, i64)>> {
+        let mut conn = self.get().await?;
+        let counts: Vec<(uuid::Uuid, i64)> = workspaces::table
+            .filter(workspaces::deleted_at.is_null())
+            .group_by(workspaces::host_id)
+            .select((workspaces::host_id, diesel::dsl::count_star()))
+            .load(&mut conn)
+            .await?;
+        Ok(counts.into_iter().map(|(id, n)| (HostId(id), n)).collect())
+    }
+
+    /// PostgreSQL's clock, by which every stored time goes.
+    pub async fn now(&self) -> Result<DateTime<Utc>> {
+        #[derive(QueryableByName)]
+        struct Now {
+            #[diesel(sql_type = Timestamptz)]
+            now: DateTime<Utc>,
+        }
+        let mut conn = self.get().await?;
+        let row: Now = diesel::sql_query("SELECT clock_timestamp() AS now")
+            .get_result(&mut conn)
+            .await?;
+        Ok(row.now)
+    }
+
+    /// What gc needs to know of every row that is there, deleted ones included.
+    pub async fn gc_rows(&self) -> Result<Vec<gc::Row>> {
+        type Columns = (
+            uuid::Uuid,
+            Option<String>,
+            Option<uuid::Uuid>,
+            Option<uuid::Uuid>,
+            String,
+            String,
+            serde_json::Value,
+            Option<DateTime<Utc>>,
+        );
+        let mut conn = self.get().await?;
+        let rows: Vec<Columns> = workspaces::table
+            .select((
+                workspaces::id,
+                workspaces::archive_key,
+                workspaces::archive_op_id,
+                workspaces::op_id,
+                workspaces::operation,
+                workspaces::phase,
+                workspaces::home_ctx,
+                workspaces::deleted_at,
+            ))
+            .load(&mut conn)
+            .await?;
+        Ok(rows
+            .into_iter()
+            .map(
+                |(id, archive_key, archive_op, op, operation, phase, home, deleted_at)| {
+                    let busy = operation != "NONE" || phase == "ERROR";
+                    let home_volume = home
+                        .get("volume_id")
+                        .and_then(|v| v.as_str())
+                        .and_then(|v| v.parse().ok());
+                    gc::Row {
+                        id: WorkspaceId(id),
+                        archive_key,
+                        busy_archive_op: archive_op.filter(|_| busy).map(OpId),
+                        restores: op.into_iter().chain(home_volume).map(OpId).collect(),
+                        deleted_at,
+                    }
+                },
+            )
+            .collect())
+    }
+}
