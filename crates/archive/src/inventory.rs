@@ -12,10 +12,15 @@ use std::path::Path;
 
 use rustix::fs::FileType;
 use sha2::{Digest, Sha256};
+use tokio_util::sync::CancellationToken;
 
 use crate::error::ArchiveError;
 use crate::fs::open::open_root;
+use crate::fs::scan;
 use crate::fs::walk::{Entry, Visitor, WalkOptions, walk};
+use crate::fs::xattr::Xattr;
+use crate::progress::Progress;
+use crate::tar::Header;
 
 /// A volume's inventory in short.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +41,51 @@ pub fn fingerprint(root: &Path) -> Result<Inventory, ArchiveError> {
     let mut hasher = InventoryHasher::default();
     walk(root.as_fd(), WalkOptions { live: false }, &mut hasher)?;
     Ok(hasher.finish())
+}
+
+/// Adds up file sizes for a progress display while packing is under way: `progress.total_bytes` grows
+/// until the scan is through.
+pub(crate) fn scan_bytes(
+    root: &Path,
+    progress: &Progress,
+    cancel: &CancellationToken,
+) -> Result<(), ArchiveError> {
+    scan::scan(open_root(root)?.as_fd(), cancel, &mut |bytes| {
+        progress.add_total(bytes);
+    })
+}
+
+/// The fingerprint of a volume that holds nothing but a root as `header` describes it.
+pub(crate) fn fingerprint_of_root(header: &Header) -> String {
+    let mut hasher = InventoryHasher::default();
+    hasher.add_record(&Record {
+        path: &header.path,
+        mode: FileType::Directory.as_raw_mode() | header.mode,
+        uid: header.uid,
+        gid: header.gid,
+        size: 0,
+        mtime: header.mtime,
+        target: &[],
+        device: 0,
+        link: 0,
+        xattrs: &header.xattrs,
+    });
+    hasher.finish().fingerprint
+}
+
+/// What the fingerprint covers of one entry.
+struct Record<'a> {
+    path: &'a [u8],
+    mode: u32,
+    uid: u32,
+    gid: u32,
+    size: u64,
+    mtime: (i64, u32),
+    target: &'a [u8],
+    device: u64,
+    /// Ordinal of the first entry of the same inode; 0, which is the root's, for none.
+    link: u64,
+    xattrs: &'a [Xattr],
 }
 
 /// Builds the fingerprint entry by entry, in the walk's order.
@@ -62,34 +112,47 @@ impl Default for InventoryHasher {
 
 impl InventoryHasher {
     pub(crate) fn add(&mut self, entry: &Entry<'_>) {
-        self.entries += 1;
-        let record = &mut self.record;
-        record.clear();
-        put_bytes(record, entry.path);
-        record.extend_from_slice(&entry.stat.st_mode.to_le_bytes());
-        record.extend_from_slice(&entry.stat.st_uid.to_le_bytes());
-        record.extend_from_slice(&entry.stat.st_gid.to_le_bytes());
-        put(record, entry.file_size());
-        let (seconds, nanoseconds) = entry.mtime();
-        record.extend_from_slice(&seconds.to_le_bytes());
-        record.extend_from_slice(&nanoseconds.to_le_bytes());
-        put_bytes(record, &entry.target);
         let device = matches!(
             entry.kind,
             FileType::CharacterDevice | FileType::BlockDevice
         );
-        put(record, if device { entry.stat.st_rdev } else { 0 });
-        // Ordinals begin at 0, which is the root and never a link's first name.
-        put(record, entry.link.map_or(0, |link| link.ordinal));
+        self.add_record(&Record {
+            path: entry.path,
+            mode: entry.stat.st_mode,
+            uid: entry.stat.st_uid,
+            gid: entry.stat.st_gid,
+            size: entry.file_size(),
+            mtime: entry.mtime(),
+            target: &entry.target,
+            device: if device { entry.stat.st_rdev } else { 0 },
+            link: entry.link.map_or(0, |link| link.ordinal),
+            xattrs: &entry.xattrs,
+        });
+        if entry.link.is_none() {
+            self.bytes += entry.file_size();
+        }
+    }
+
+    fn add_record(&mut self, entry: &Record<'_>) {
+        self.entries += 1;
+        let record = &mut self.record;
+        record.clear();
+        put_bytes(record, entry.path);
+        record.extend_from_slice(&entry.mode.to_le_bytes());
+        record.extend_from_slice(&entry.uid.to_le_bytes());
+        record.extend_from_slice(&entry.gid.to_le_bytes());
+        put(record, entry.size);
+        record.extend_from_slice(&entry.mtime.0.to_le_bytes());
+        record.extend_from_slice(&entry.mtime.1.to_le_bytes());
+        put_bytes(record, entry.target);
+        put(record, entry.device);
+        put(record, entry.link);
         put(record, entry.xattrs.len() as u64);
-        for (name, value) in &entry.xattrs {
+        for (name, value) in entry.xattrs {
             put_bytes(record, name);
             put_bytes(record, value);
         }
         self.digest.update(&record);
-        if entry.link.is_none() {
-            self.bytes += entry.file_size();
-        }
     }
 
     pub(crate) fn finish(self) -> Inventory {

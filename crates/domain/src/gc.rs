@@ -18,7 +18,7 @@ pub struct GcPolicy {
     pub unknown_grace: TimeDelta,
     /// How long after its deletion a workspace's archives are kept.
     pub deleted_grace: TimeDelta,
-    /// The largest share of all groups that one pass deletes, in per cent.
+    /// The largest share of all archives, and of all groups, that one pass deletes, in per cent.
     pub breaker_percent: u32,
 }
 
@@ -143,7 +143,6 @@ pub fn plan(
 ) -> GcPlan {
     let by_id: HashMap<WorkspaceId, &Row> = rows.iter().map(|r| (r.id, r)).collect();
     let retained = retained(&groups, policy.retention);
-    let total = groups.len();
     let items: Vec<_> = groups
         .into_iter()
         .map(|group| {
@@ -155,12 +154,8 @@ pub fn plan(
             (group, verdict)
         })
         .collect();
-    let doomed = items
-        .iter()
-        .filter(|(_, v)| matches!(v, Verdict::Delete { .. }))
-        .count();
     GcPlan {
-        refusal: refusal(doomed, total, rows, policy, override_breaker),
+        refusal: refusal(&items, rows, policy, override_breaker),
         items,
     }
 }
@@ -253,22 +248,33 @@ fn ripen(
 }
 
 fn refusal(
-    doomed: usize,
-    total: usize,
+    items: &[(Group, Verdict)],
     rows: &[Row],
     policy: &GcPolicy,
     override_breaker: bool,
 ) -> Option<String> {
+    let is_doomed = |(_, v): &&(Group, Verdict)| matches!(v, Verdict::Delete { .. });
+    let doomed = items.iter().filter(is_doomed).count();
     if doomed == 0 {
         return None;
     }
     if rows.is_empty() {
         return Some("the database has no workspaces: it may be the wrong one".to_owned());
     }
-    let too_many = doomed as u64 * 100 > total as u64 * u64::from(policy.breaker_percent);
-    (too_many && !override_breaker).then(|| {
+    // Archives are counted among archives too: many markers must not make their loss look small.
+    let is_archive = |(g, _): &&(Group, Verdict)| g.kind == GroupKind::CompleteArchive;
+    let archives = items.iter().filter(is_archive).count();
+    let doomed_archives = items.iter().filter(is_archive).filter(is_doomed).count();
+    [
+        (doomed_archives, archives, "archives"),
+        (doomed, items.len(), "groups"),
+    ]
+    .into_iter()
+    .filter(|_| !override_breaker)
+    .find(|(part, whole, _)| *part as u64 * 100 > *whole as u64 * u64::from(policy.breaker_percent))
+    .map(|(part, whole, what)| {
         format!(
-            "{doomed} of {total} groups would be deleted, more than {} % in one pass; run with the override if that is meant",
+            "{part} of {whole} {what} would be deleted, more than {} % in one pass; run with the override if that is meant",
             policy.breaker_percent
         )
     })

@@ -50,8 +50,8 @@ pub fn judge(ws: &Workspace, fresh: &Freshness, policy: &Policy) -> Judgement {
     }
 }
 
-/// Rule 1. DELETED needs a complete observation of the host since the deletion began, so that nothing
-/// made at the last moment is overlooked.
+/// Rule 1. DELETED needs a complete observation of the host since the deletion began, and since the backoff
+/// of an attempt that was given up, so that nothing made at the last moment is overlooked.
 fn deleted(ws: &Workspace, fresh: &Freshness) -> Phase {
     let c = &ws.control;
     if c.phase == Phase::Deleted {
@@ -64,7 +64,9 @@ fn deleted(ws: &Workspace, fresh: &Freshness) -> Phase {
         || !evidence.archives.is_empty()
         || !ws.conditions.archives_known();
     let observed_since = c.phase == Phase::Deleting
-        && fresh.host.is_some_and(|at| at > c.phase_changed_at)
+        && fresh
+            .host
+            .is_some_and(|at| at > c.phase_changed_at && c.retry_at.is_none_or(|r| at > r))
         && ws.observed_at.is_some();
     if anything_left || !observed_since {
         Phase::Deleting

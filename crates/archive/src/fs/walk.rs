@@ -123,7 +123,10 @@ pub(crate) fn walk(
         options,
         visitor,
     };
-    walk.directory()?;
+    walk.directory().map_err(|failed| match failed {
+        Failed::Gone => ArchiveError::changed(b"", "the volume root was removed"),
+        Failed::Other(error) => error,
+    })?;
     while let Some(frame) = walk.frames.last_mut() {
         walk.path.truncate(frame.path_len);
         let Some((name, kind)) = frame.names.get(frame.next) else {
@@ -176,7 +179,11 @@ impl Walk<'_> {
             FileType::Directory => {
                 let dir = open_dir(self.dirs.top(), name).map_err(|e| self.failed("open", e))?;
                 self.dirs.push(dir).map_err(|e| self.failed("open", e))?;
-                self.directory()?;
+                if let Err(failed) = self.directory() {
+                    // No frame was made for it.
+                    self.dirs.pop().map_err(|e| self.failed("leave", e))?;
+                    return Err(failed);
+                }
             }
             FileType::RegularFile => {
                 let file = open_file(self.dirs.top(), name).map_err(|e| self.failed("open", e))?;
@@ -217,13 +224,13 @@ impl Walk<'_> {
     }
 
     /// Emits the directory on top of the stack and lists it.
-    fn directory(&mut self) -> Result<(), ArchiveError> {
+    fn directory(&mut self) -> Result<(), Failed> {
         let dir = self.dirs.top();
-        let stat = fstat(dir).map_err(|e| ArchiveError::io("stat", &self.path, e))?;
+        let stat = fstat(dir).map_err(|e| self.failed("stat", e))?;
         let xattrs = self.attributes(&stat, Target::Fd(dir))?;
         self.emit(stat, xattrs, None, Vec::new())?;
         let names = Names::read(self.dirs.top())
-            .map_err(|e| ArchiveError::io("read directory", &self.path, e))?;
+            .map_err(|e| self.failed("read directory", e))?;
         self.frames.push(Frame {
             names,
             next: 0,
@@ -250,11 +257,11 @@ impl Walk<'_> {
     }
 
     /// Attributes of an inode that was not seen before; a hard link's first name has them.
-    fn attributes(&self, stat: &Stat, target: Target<'_>) -> Result<Vec<Xattr>, ArchiveError> {
+    fn attributes(&self, stat: &Stat, target: Target<'_>) -> Result<Vec<Xattr>, Failed> {
         if self.groups.contains_key(&inode(stat)) {
             return Ok(Vec::new());
         }
-        xattr::read(target).map_err(|e| ArchiveError::io("read attributes of", &self.path, e))
+        xattr::read(target).map_err(|e| self.failed("read attributes of", e))
     }
 
     fn emit(

@@ -227,9 +227,7 @@ impl Pool {
                     .load(conn)
                     .await?;
                 let outcomes: Vec<_> = rows.into_iter().map(outcome).collect();
-                if let (Some(note), Some((workspace, Outcome::Applied))) =
-                    (note, outcomes.first().copied())
-                {
+                if let (Some(note), [(workspace, Outcome::Applied)]) = (note, outcomes.as_slice()) {
                     let id = Some(workspace.0);
                     audit::add(conn, id, &note.actor, "recover", &note.detail).await?;
                 }
