@@ -14,10 +14,7 @@
 //! - part of a home is no home: every read error, change or truncation fails the job with the file's
 //!   name.
 #![forbid(unsafe_code)]
-#![cfg_attr(
-    test,
-    allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)
-)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod error;
 pub mod failpoints;

@@ -229,8 +229,7 @@ impl Walk<'_> {
         let stat = fstat(dir).map_err(|e| self.failed("stat", e))?;
         let xattrs = self.attributes(&stat, Target::Fd(dir))?;
         self.emit(stat, xattrs, None, Vec::new())?;
-        let names = Names::read(self.dirs.top())
-            .map_err(|e| self.failed("read directory", e))?;
+        let names = Names::read(self.dirs.top()).map_err(|e| self.failed("read directory", e))?;
         self.frames.push(Frame {
             names,
             next: 0,
@@ -245,7 +244,8 @@ impl Walk<'_> {
             return Ok(());
         };
         if !self.options.live {
-            let now = fstat(self.dirs.top()).map_err(|e| ArchiveError::io("stat", &self.path, e))?;
+            let now =
+                fstat(self.dirs.top()).map_err(|e| ArchiveError::io("stat", &self.path, e))?;
             if mtime(&now) != frame.mtime {
                 return Err(ArchiveError::changed(&self.path, "entries came or went"));
             }
@@ -276,7 +276,11 @@ impl Walk<'_> {
         self.ordinal += 1;
         let (key, links) = (inode(&stat), stat.st_nlink);
         let linked = kind != FileType::Directory && links > 1;
-        let group = if linked { self.groups.remove(&key) } else { None };
+        let group = if linked {
+            self.groups.remove(&key)
+        } else {
+            None
+        };
         self.visitor.visit(&Entry {
             path: &self.path,
             kind,
@@ -310,8 +314,7 @@ impl Walk<'_> {
     }
 
     fn lstat(&self, name: &CStr) -> Result<Stat, Failed> {
-        statat(self.dirs.top(), name, AtFlags::SYMLINK_NOFOLLOW)
-            .map_err(|e| self.failed("stat", e))
+        statat(self.dirs.top(), name, AtFlags::SYMLINK_NOFOLLOW).map_err(|e| self.failed("stat", e))
     }
 
     fn failed(&self, action: &'static str, errno: Errno) -> Failed {

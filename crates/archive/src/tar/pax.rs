@@ -162,8 +162,20 @@ mod tests {
     #[test]
     fn malformed_records_are_errors() {
         for body in [
-            &b"5"[..], b" ", b"0 ", b"1 ", b"2 ", b"3 \n", b"4 a\n", b"6 a=b", b"6 a=bc",
-            b"99 a=b\n", b"-6 a=b\n", b"18446744073709551615 a=b\n", b"x a=b\n", b"\0",
+            &b"5"[..],
+            b" ",
+            b"0 ",
+            b"1 ",
+            b"2 ",
+            b"3 \n",
+            b"4 a\n",
+            b"6 a=b",
+            b"6 a=bc",
+            b"99 a=b\n",
+            b"-6 a=b\n",
+            b"18446744073709551615 a=b\n",
+            b"x a=b\n",
+            b"\0",
         ] {
             assert!(records(body).any(|r| r.is_err()), "{body:?}");
         }
@@ -186,7 +198,14 @@ mod tests {
         }
         assert_eq!(format_time((-2, 500_000_000)), "-1.500000000");
         assert_eq!(parse_time(b"-0.5"), Some((-1, 500_000_000)));
-        for bad in [&b""[..], b"-", b".5", b"1.x", b"--1", b"99999999999999999999"] {
+        for bad in [
+            &b""[..],
+            b"-",
+            b".5",
+            b"1.x",
+            b"--1",
+            b"99999999999999999999",
+        ] {
             assert_eq!(parse_time(bad), None);
         }
     }

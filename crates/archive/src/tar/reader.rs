@@ -154,7 +154,8 @@ fn parse_extended(body: &[u8]) -> Result<Extended, ArchiveError> {
     for record in pax::records(body) {
         let (keyword, value) = record?;
         let number = || {
-            pax::number(value).ok_or_else(|| ArchiveError::corrupted("tar: PAX number is malformed"))
+            pax::number(value)
+                .ok_or_else(|| ArchiveError::corrupted("tar: PAX number is malformed"))
         };
         match keyword {
             b"path" => extended.path = Some(value.to_vec()),
@@ -189,7 +190,10 @@ fn parse_extended(body: &[u8]) -> Result<Extended, ArchiveError> {
 
 fn assemble(block: Block, extended: Extended) -> Result<Header, ArchiveError> {
     let kind = block::kind(block.typeflag).ok_or_else(|| {
-        ArchiveError::corrupted(format!("tar: entry type {:#04x} is not supported", block.typeflag))
+        ArchiveError::corrupted(format!(
+            "tar: entry type {:#04x} is not supported",
+            block.typeflag
+        ))
     })?;
     let sparse_size = match (extended.sparse_major, extended.sparse_minor) {
         (None, None) => None,

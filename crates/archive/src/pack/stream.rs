@@ -1,0 +1,314 @@
+//! Volume -> tar -> zstd -> any sink, in one pass.
+//!
+//! Knows nothing of S3, so that it can be tested against a buffer. The caller's sink hashes and counts
+//! what comes out; this side takes the inventory fingerprint of what goes in.
+
+use std::io::{BufWriter, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
+
+use rustix::fs::{Advice, FileType, fadvise, fstat, major, minor};
+use rustix::io::{Errno, pread};
+use tokio_util::sync::CancellationToken;
+use zstd::stream::write::Encoder;
+
+use super::compress;
+use crate::error::ArchiveError;
+use crate::fs::extents::data_extents;
+use crate::fs::open::open_root;
+use crate::fs::walk::{Entry, Visitor, WalkOptions, mtime, walk};
+use crate::inventory::InventoryHasher;
+use crate::progress::Progress;
+use crate::tar::sparse::{Extent, encode_map};
+use crate::tar::{EntryKind, Header, TarWriter};
+
+const READ_BUFFER: usize = 256 * 1024;
+const WRITE_BUFFER: usize = 128 * 1024;
+/// Files from this size on are announced to the kernel as read in order.
+const SEQUENTIAL: u64 = 1 << 20;
+
+/// How to pack.
+#[derive(Debug, Clone, Copy)]
+pub struct PackOptions {
+    /// zstd level, 1 to 19.
+    pub compression_level: i32,
+    /// Worker threads of zstd, 0 for all cores.
+    pub threads: u32,
+    /// The volume is in use: files that change meanwhile are kept as they were read (padded with zeros
+    /// where they shrank) and counted, instead of failing the job.
+    pub crash_consistent: bool,
+}
+
+impl Default for PackOptions {
+    fn default() -> Self {
+        Self {
+            compression_level: 3,
+            threads: 0,
+            crash_consistent: false,
+        }
+    }
+}
+
+/// What was packed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PackSummary {
+    /// Bytes of the tar stream.
+    pub tar_size: u64,
+    /// Bytes that the restored home takes on disk.
+    pub disk_size: u64,
+    /// Entries, the root included.
+    pub entry_count: u64,
+    /// Sockets left out.
+    pub skipped_sockets: u64,
+    /// Files that changed while read (crash-consistent only).
+    pub changed_files: u64,
+    /// Inventory fingerprint of the volume as packed.
+    pub fingerprint: String,
+}
+
+/// Packs everything below `root` into `sink`, which is returned. Blocking.
+pub fn pack_stream<W: Write>(
+    root: &Path,
+    options: &PackOptions,
+    sink: W,
+    progress: &Progress,
+    cancel: &CancellationToken,
+) -> Result<(PackSummary, W), ArchiveError> {
+    let root = open_root(root)?;
+    let mut packer = Packer {
+        tar: begin(sink, options)?,
+        options: *options,
+        progress,
+        cancel,
+        inventory: InventoryHasher::default(),
+        buffer: vec![0; READ_BUFFER],
+        disk_size: 0,
+        changed_files: 0,
+    };
+    let walk_options = WalkOptions {
+        live: options.crash_consistent,
+    };
+    let report = walk(root.as_fd(), walk_options, &mut packer)?;
+    let (sink, tar_size) = end(packer.tar)?;
+    let inventory = packer.inventory.finish();
+    let summary = PackSummary {
+        tar_size,
+        disk_size: packer.disk_size,
+        entry_count: inventory.entries,
+        skipped_sockets: report.sockets,
+        changed_files: packer.changed_files + report.vanished,
+        fingerprint: inventory.fingerprint,
+    };
+    Ok((summary, sink))
+}
+
+type Stream<W> = TarWriter<BufWriter<Encoder<'static, W>>>;
+
+/// The layers of an archive stream, also used for one made without a volume.
+pub(super) fn begin<W: Write>(sink: W, options: &PackOptions) -> Result<Stream<W>, ArchiveError> {
+    let encoder = compress::encoder(sink, options.compression_level, options.threads)
+        .map_err(|e| ArchiveError::from_stream("start compression", e))?;
+    Ok(TarWriter::new(BufWriter::with_capacity(
+        WRITE_BUFFER,
+        encoder,
+    )))
+}
+
+/// Ends all layers; returns the sink and the tar stream's length.
+pub(super) fn end<W: Write>(tar: Stream<W>) -> Result<(W, u64), ArchiveError> {
+    let stream = |e| ArchiveError::from_stream("write archive", e);
+    let (buffered, tar_size) = tar.finish().map_err(stream)?;
+    let encoder = buffered.into_inner().map_err(|e| stream(e.into_error()))?;
+    Ok((encoder.finish().map_err(stream)?, tar_size))
+}
+
+struct Packer<'a, W: Write> {
+    tar: Stream<W>,
+    options: PackOptions,
+    progress: &'a Progress,
+    cancel: &'a CancellationToken,
+    inventory: InventoryHasher,
+    buffer: Vec<u8>,
+    disk_size: u64,
+    changed_files: u64,
+}
+
+impl<W: Write> Visitor for Packer<'_, W> {
+    fn visit(&mut self, entry: &Entry<'_>) -> Result<(), ArchiveError> {
+        if self.cancel.is_cancelled() {
+            return Err(ArchiveError::Cancelled);
+        }
+        self.inventory.add(entry);
+        let mut header = header(entry)?;
+        let allocated = u64::try_from(entry.stat.st_blocks).unwrap_or(0) * 512;
+        match (entry.file, header.kind) {
+            (Some(file), EntryKind::File) => {
+                let size = entry.file_size();
+                let extents = match allocated < size {
+                    true => data_extents(file, size)
+                        .map_err(|e| ArchiveError::io("find data of", entry.path, e))?,
+                    false => None,
+                };
+                let stored = extents.as_ref().map_or(size, |extents| sum(extents));
+                // The larger of both: the target may compress less than the source does.
+                self.disk_size += allocated.max(stored.next_multiple_of(4096));
+                self.file(entry, file, header, extents)?;
+            }
+            _ => {
+                if header.kind != EntryKind::HardLink {
+                    self.disk_size += allocated;
+                }
+                header.size = 0;
+                self.begin_entry(&header)?;
+            }
+        }
+        self.progress.add_entry();
+        Ok(())
+    }
+}
+
+impl<W: Write> Packer<'_, W> {
+    fn file(
+        &mut self,
+        entry: &Entry<'_>,
+        file: BorrowedFd<'_>,
+        mut header: Header,
+        extents: Option<Vec<Extent>>,
+    ) -> Result<(), ArchiveError> {
+        let size = entry.file_size();
+        let mut changed = false;
+        if size >= SEQUENTIAL {
+            // Advice: failing to give it changes nothing.
+            fadvise(file, 0, None, Advice::Sequential).ok();
+        }
+        match extents {
+            None => {
+                header.size = size;
+                self.begin_entry(&header)?;
+                let all = Extent {
+                    offset: 0,
+                    length: size,
+                };
+                self.range(entry, file, all, &mut changed)?;
+            }
+            Some(extents) => {
+                let map = encode_map(&extents, size);
+                header.size = map.len() as u64 + sum(&extents);
+                header.sparse_size = Some(size);
+                self.begin_entry(&header)?;
+                self.put(&map)?;
+                for extent in extents {
+                    self.range(entry, file, extent, &mut changed)?;
+                }
+            }
+        }
+        let now = fstat(file).map_err(|e| ArchiveError::io("stat", entry.path, e))?;
+        if now.st_size != entry.stat.st_size || mtime(&now) != entry.mtime() {
+            if !self.options.crash_consistent {
+                let what = format!(
+                    "written while it was read ({size} bytes before, {} after)",
+                    now.st_size
+                );
+                return Err(ArchiveError::changed(entry.path, what));
+            }
+            changed = true;
+        }
+        self.changed_files += u64::from(changed);
+        Ok(())
+    }
+
+    /// Copies one range of a file.
+    fn range(
+        &mut self,
+        entry: &Entry<'_>,
+        file: BorrowedFd<'_>,
+        extent: Extent,
+        changed: &mut bool,
+    ) -> Result<(), ArchiveError> {
+        let (mut at, end) = (extent.offset, extent.offset + extent.length);
+        while at < end {
+            if self.cancel.is_cancelled() {
+                return Err(ArchiveError::Cancelled);
+            }
+            let want = usize::try_from(end - at)
+                .unwrap_or(READ_BUFFER)
+                .min(READ_BUFFER);
+            let read = match pread(file, &mut self.buffer[..want], at) {
+                Ok(read) => read,
+                Err(Errno::INTR) => continue,
+                Err(e) => return Err(ArchiveError::io("read", entry.path, e)),
+            };
+            let filled = if read > 0 {
+                read
+            } else if self.options.crash_consistent {
+                *changed = true;
+                self.buffer[..want].fill(0);
+                want
+            } else {
+                let what = format!("shrank below {at} bytes while it was read");
+                return Err(ArchiveError::changed(entry.path, what));
+            };
+            self.tar
+                .data(&self.buffer[..filled])
+                .map_err(|e| ArchiveError::from_stream("write archive", e))?;
+            at += filled as u64;
+            self.progress.add_bytes(filled as u64);
+        }
+        Ok(())
+    }
+
+    fn begin_entry(&mut self, header: &Header) -> Result<(), ArchiveError> {
+        self.tar
+            .entry(header)
+            .map_err(|e| ArchiveError::from_stream("write archive", e))
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> Result<(), ArchiveError> {
+        self.tar
+            .data(bytes)
+            .map_err(|e| ArchiveError::from_stream("write archive", e))
+    }
+}
+
+fn header(entry: &Entry<'_>) -> Result<Header, ArchiveError> {
+    let kind = match (entry.link.is_some(), entry.kind) {
+        (true, _) => EntryKind::HardLink,
+        (false, FileType::RegularFile) => EntryKind::File,
+        (false, FileType::Directory) => EntryKind::Directory,
+        (false, FileType::Symlink) => EntryKind::Symlink,
+        (false, FileType::Fifo) => EntryKind::Fifo,
+        (false, FileType::CharacterDevice) => EntryKind::CharDevice,
+        (false, FileType::BlockDevice) => EntryKind::BlockDevice,
+        // The walk passes neither on.
+        (false, FileType::Socket | FileType::Unknown) => {
+            return Err(ArchiveError::Internal(
+                "a socket or unknown file reached the packer".into(),
+            ));
+        }
+    };
+    let mut header = Header::new(entry.path.to_vec(), kind);
+    header.mode = entry.stat.st_mode & 0o7777;
+    header.uid = entry.stat.st_uid;
+    header.gid = entry.stat.st_gid;
+    header.mtime = entry.mtime();
+    match entry.link {
+        Some(link) => {
+            header.link = link.path.to_vec();
+            // The first name carries the nanoseconds; here they would only cost a PAX header.
+            header.mtime.1 = 0;
+            header.mtime.0 = header.mtime.0.max(0);
+        }
+        None => {
+            header.link = entry.target.clone();
+            header.xattrs = entry.xattrs.clone();
+        }
+    }
+    if matches!(kind, EntryKind::CharDevice | EntryKind::BlockDevice) {
+        header.device = (major(entry.stat.st_rdev), minor(entry.stat.st_rdev));
+    }
+    Ok(header)
+}
+
+fn sum(extents: &[Extent]) -> u64 {
+    extents.iter().map(|extent| extent.length).sum()
+}

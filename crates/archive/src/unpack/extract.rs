@@ -1,0 +1,342 @@
+//! Creates entries from a tar stream, strictly below one directory.
+//!
+//! An entry is created in its parent's open directory under a single new name: the parent must be the
+//! directory the walk stands in or an ancestor of it, which is what the packer writes; names are taken
+//! exclusively, so nothing that exists is opened, followed or replaced. A directory gets its owner,
+//! attributes, mode and time when it is left, after everything in it.
+
+use std::ffi::{CStr, CString};
+use std::io::Read;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{
+    AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT, Uid, chmod, chownat,
+    fchmod, fchown, fstat, ftruncate, futimens, linkat, makedev, mkdirat, mknodat, openat, openat2,
+    statat, symlinkat, utimensat,
+};
+use rustix::io::{Errno, pwrite};
+use tokio_util::sync::CancellationToken;
+
+use crate::error::{ArchiveError, display_path};
+use crate::fs::open::{CONFINED, file_type, open_beneath, proc_path, reopen_dir};
+use crate::fs::stack::DirStack;
+use crate::fs::xattr::{self, Target};
+use crate::progress::Progress;
+use crate::tar::sparse::{Extent, read_map};
+use crate::tar::{EntryKind, Header, TarReader};
+
+const BUFFER: usize = 256 * 1024;
+
+struct OpenDir {
+    header: Header,
+    path_len: usize,
+}
+
+pub(super) struct Extractor<'a, R> {
+    tar: TarReader<R>,
+    root: OwnedFd,
+    dirs: DirStack,
+    /// One per level of `dirs`; the root's is first.
+    open: Vec<OpenDir>,
+    /// Path of the current directory.
+    path: Vec<u8>,
+    buffer: Vec<u8>,
+    progress: &'a Progress,
+    cancel: &'a CancellationToken,
+}
+
+impl<'a, R: Read> Extractor<'a, R> {
+    pub(super) fn new(
+        stream: R,
+        root: BorrowedFd<'_>,
+        progress: &'a Progress,
+        cancel: &'a CancellationToken,
+    ) -> Result<Self, ArchiveError> {
+        let io = |errno| ArchiveError::io("open", b"", errno);
+        Ok(Self {
+            tar: TarReader::new(stream),
+            root: reopen_dir(root).map_err(io)?,
+            dirs: DirStack::new(reopen_dir(root).map_err(io)?).map_err(io)?,
+            open: Vec::new(),
+            path: Vec::new(),
+            buffer: vec![0; BUFFER],
+            progress,
+            cancel,
+        })
+    }
+
+    /// Extracts everything to the stream's proper end; returns the number of entries.
+    pub(super) fn run(mut self) -> Result<u64, ArchiveError> {
+        let mut entries = 0;
+        while let Some(header) = self.tar.next_entry()? {
+            if self.cancel.is_cancelled() {
+                return Err(ArchiveError::Cancelled);
+            }
+            self.entry(header)?;
+            self.progress.add_entry();
+            entries += 1;
+        }
+        if entries == 0 {
+            return Err(ArchiveError::corrupted("tar: no entries"));
+        }
+        while !self.open.is_empty() {
+            self.leave()?;
+        }
+        Ok(entries)
+    }
+
+    fn entry(&mut self, header: Header) -> Result<(), ArchiveError> {
+        if header.path.is_empty() || self.open.is_empty() {
+            // The root comes first and only once.
+            if !header.path.is_empty() || !self.open.is_empty() {
+                return Err(ArchiveError::corrupted("tar: root directory out of place"));
+            }
+            self.open.push(OpenDir {
+                header,
+                path_len: 0,
+            });
+            return Ok(());
+        }
+        let (parent, name) = match header.path.iter().rposition(|b| *b == b'/') {
+            Some(slash) => (&header.path[..slash], &header.path[slash + 1..]),
+            None => (&[][..], &header.path[..]),
+        };
+        while self.path.len() > parent.len() {
+            self.leave()?;
+        }
+        if self.path != parent {
+            return Err(ArchiveError::corrupted(format!(
+                "tar: {} does not follow its directory",
+                display_path(&header.path)
+            )));
+        }
+        let name =
+            CString::new(name).map_err(|_| ArchiveError::corrupted("tar: a name contains NUL"))?;
+        match header.kind {
+            EntryKind::Directory => self.directory(header, &name),
+            EntryKind::File => self.file(&header, &name),
+            EntryKind::HardLink => self.hard_link(&header, &name),
+            EntryKind::Symlink => self.symlink(&header, &name),
+            EntryKind::Fifo => self.special(&header, &name, FileType::Fifo),
+            EntryKind::CharDevice => self.special(&header, &name, FileType::CharacterDevice),
+            EntryKind::BlockDevice => self.special(&header, &name, FileType::BlockDevice),
+        }
+    }
+
+    fn directory(&mut self, header: Header, name: &CStr) -> Result<(), ArchiveError> {
+        mkdirat(self.dirs.top(), name, Mode::RWXU).map_err(|e| failed("create", &header, e))?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let dir = openat2(self.dirs.top(), name, flags, Mode::empty(), CONFINED)
+            .map_err(|e| failed("open", &header, e))?;
+        self.dirs
+            .push(dir)
+            .map_err(|e| failed("open", &header, e))?;
+        self.path.clear();
+        self.path.extend_from_slice(&header.path);
+        self.open.push(OpenDir {
+            path_len: header.path.len(),
+            header,
+        });
+        Ok(())
+    }
+
+    /// Gives the current directory its metadata and goes up.
+    fn leave(&mut self) -> Result<(), ArchiveError> {
+        let Some(OpenDir { header, .. }) = self.open.pop() else {
+            return Ok(());
+        };
+        metadata(self.dirs.top(), &header)?;
+        self.dirs.pop().map_err(|e| failed("leave", &header, e))?;
+        self.path
+            .truncate(self.open.last().map_or(0, |dir| dir.path_len));
+        Ok(())
+    }
+
+    fn file(&mut self, header: &Header, name: &CStr) -> Result<(), ArchiveError> {
+        let flags =
+            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = openat2(
+            self.dirs.top(),
+            name,
+            flags,
+            Mode::RUSR | Mode::WUSR,
+            CONFINED,
+        )
+        .map_err(|e| failed("create", header, e))?;
+        match header.sparse_size {
+            None => {
+                let all = Extent {
+                    offset: 0,
+                    length: header.size,
+                };
+                self.copy(header, &file, all)?;
+            }
+            Some(size) => {
+                let extents = read_map(&mut self.tar, header.size, size)?;
+                for extent in extents {
+                    self.copy(header, &file, extent)?;
+                }
+                ftruncate(&file, size).map_err(|e| failed("set size of", header, e))?;
+            }
+        }
+        metadata(file.as_fd(), header)
+    }
+
+    fn copy(&mut self, header: &Header, file: &OwnedFd, to: Extent) -> Result<(), ArchiveError> {
+        let (mut at, end) = (to.offset, to.offset + to.length);
+        while at < end {
+            if self.cancel.is_cancelled() {
+                return Err(ArchiveError::Cancelled);
+            }
+            let want = usize::try_from(end - at).unwrap_or(BUFFER).min(BUFFER);
+            let read = self.tar.read_data(&mut self.buffer[..want])?;
+            if read == 0 {
+                return Err(ArchiveError::corrupted("tar: an entry's data is too short"));
+            }
+            let mut rest = &self.buffer[..read];
+            while !rest.is_empty() {
+                match pwrite(file, rest, at) {
+                    Ok(0) => return Err(failed("write", header, Errno::IO)),
+                    Ok(written) => {
+                        rest = &rest[written..];
+                        at += written as u64;
+                    }
+                    Err(Errno::INTR) => {}
+                    Err(e) => return Err(failed("write", header, e)),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn hard_link(&mut self, header: &Header, name: &CStr) -> Result<(), ArchiveError> {
+        let (parent, target) = match header.link.iter().rposition(|b| *b == b'/') {
+            Some(slash) => (&header.link[..slash], &header.link[slash + 1..]),
+            None => (&[][..], &header.link[..]),
+        };
+        let parent = open_beneath(self.root.as_fd(), parent)
+            .map_err(|e| failed("find the link target of", header, e))?;
+        let to = statat(&parent, target, AtFlags::SYMLINK_NOFOLLOW)
+            .map_err(|e| failed("find the link target of", header, e))?;
+        if file_type(to.st_mode) == FileType::Directory {
+            return Err(failed("link to a directory", header, Errno::INVAL));
+        }
+        linkat(parent, target, self.dirs.top(), name, AtFlags::empty())
+            .map_err(|e| failed("link", header, e))
+    }
+
+    fn symlink(&mut self, header: &Header, name: &CStr) -> Result<(), ArchiveError> {
+        if header.link.is_empty() || header.link.contains(&0) {
+            return Err(ArchiveError::corrupted("tar: impossible symlink target"));
+        }
+        symlinkat(&header.link[..], self.dirs.top(), name)
+            .map_err(|e| failed("create", header, e))?;
+        self.unopened_metadata(header, name)
+    }
+
+    fn special(
+        &mut self,
+        header: &Header,
+        name: &CStr,
+        kind: FileType,
+    ) -> Result<(), ArchiveError> {
+        let device = makedev(header.device.0, header.device.1);
+        mknodat(self.dirs.top(), name, kind, Mode::RUSR | Mode::WUSR, device)
+            .map_err(|e| failed("create", header, e))?;
+        self.unopened_metadata(header, name)?;
+        // Opened as a path only, checked, and changed through that: never through a link put there.
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let change = openat(self.dirs.top(), name, flags, Mode::empty()).and_then(|entry| {
+            if file_type(fstat(&entry)?.st_mode) != kind {
+                return Err(Errno::STALE);
+            }
+            chmod(&proc_path(entry.as_fd(), None)[..], mode(header))
+        });
+        change.map_err(|e| failed("set mode of", header, e))?;
+        self.set_time(header, name)
+    }
+
+    /// Owner, attributes and time of what cannot be opened.
+    fn unopened_metadata(&self, header: &Header, name: &CStr) -> Result<(), ArchiveError> {
+        let dir = self.dirs.top();
+        let (uid, gid) = owner(header);
+        chownat(dir, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)
+            .map_err(|e| failed("set owner of", header, e))?;
+        attributes(Target::Entry(dir, name), header)?;
+        self.set_time(header, name)
+    }
+
+    fn set_time(&self, header: &Header, name: &CStr) -> Result<(), ArchiveError> {
+        utimensat(
+            self.dirs.top(),
+            name,
+            &times(header),
+            AtFlags::SYMLINK_NOFOLLOW,
+        )
+        .map_err(|e| failed("set time of", header, e))
+    }
+}
+
+/// Owner, attributes, mode, time, in this order: a new owner clears setuid bits and file capabilities.
+fn metadata(fd: BorrowedFd<'_>, header: &Header) -> Result<(), ArchiveError> {
+    let (uid, gid) = owner(header);
+    fchown(fd, uid, gid).map_err(|e| failed("set owner of", header, e))?;
+    attributes(Target::Fd(fd), header)?;
+    fchmod(fd, mode(header)).map_err(|e| failed("set mode of", header, e))?;
+    futimens(fd, &times(header)).map_err(|e| failed("set time of", header, e))
+}
+
+fn attributes(target: Target<'_>, header: &Header) -> Result<(), ArchiveError> {
+    for (name, value) in &header.xattrs {
+        xattr::set(target, name, value).map_err(|errno| ArchiveError::Io {
+            action: "set attribute of",
+            path: format!("{} ({})", display_path(&header.path), name.escape_ascii()),
+            errno,
+        })?;
+    }
+    Ok(())
+}
+
+fn owner(header: &Header) -> (Option<Uid>, Option<Gid>) {
+    (
+        Some(Uid::from_raw(header.uid)),
+        Some(Gid::from_raw(header.gid)),
+    )
+}
+
+fn mode(header: &Header) -> Mode {
+    Mode::from_raw_mode(header.mode & 0o7777)
+}
+
+fn times(header: &Header) -> Timestamps {
+    Timestamps {
+        last_access: Timespec {
+            tv_sec: 0,
+            tv_nsec: UTIME_OMIT,
+        },
+        last_modification: Timespec {
+            tv_sec: header.mtime.0,
+            tv_nsec: header.mtime.1.into(),
+        },
+    }
+}
+
+/// What the kernel refuses because of the archive's content is the archive's fault, the rest the
+/// volume's.
+fn failed(action: &'static str, header: &Header, errno: Errno) -> ArchiveError {
+    match errno {
+        Errno::EXIST
+        | Errno::NOENT
+        | Errno::NOTDIR
+        | Errno::LOOP
+        | Errno::XDEV
+        | Errno::NAMETOOLONG
+        | Errno::INVAL
+        | Errno::FBIG => ArchiveError::corrupted(format!(
+            "tar: {action} {}: {}",
+            display_path(&header.path),
+            std::io::Error::from(errno)
+        )),
+        errno => ArchiveError::io(action, &header.path, errno),
+    }
+}

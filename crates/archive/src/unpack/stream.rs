@@ -1,0 +1,119 @@
+//! Any compressed stream -> zstd -> tar -> volume, decompressing and extracting on a thread each.
+
+use std::io::{self, Read};
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+use tokio_util::sync::CancellationToken;
+use zstd::stream::read::Decoder;
+
+use super::extract::Extractor;
+use crate::error::ArchiveError;
+use crate::fs::open::open_root;
+use crate::progress::Progress;
+
+/// Largest window that the decoder accepts, as a power of two: 16 MiB, twice what level 19 uses.
+const MAX_WINDOW_LOG: u32 = 24;
+const CHUNK: usize = 512 * 1024;
+const CHUNKS: usize = 8;
+
+/// What was extracted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UnpackSummary {
+    /// Entries, the root included.
+    pub entries: u64,
+}
+
+/// Extracts `stream` into the empty directory `root`; the stream, read to its end, is returned.
+/// Blocking. On failure part of the archive stays in `root`.
+pub fn unpack_stream<R: Read + Send>(
+    stream: R,
+    root: &Path,
+    progress: &Progress,
+    cancel: &CancellationToken,
+) -> Result<(UnpackSummary, R), ArchiveError> {
+    let root = open_root(root)?;
+    let (sender, chunks) = sync_channel(CHUNKS);
+    std::thread::scope(|scope| {
+        let decoding = scope.spawn(move || decode(stream, &sender));
+        let reader = ChunkReader {
+            chunks,
+            current: Vec::new(),
+            at: 0,
+        };
+        let entries =
+            Extractor::new(reader, root.as_fd(), progress, cancel).and_then(Extractor::run);
+        // The extractor and with it the receiver are gone: the decoder cannot hang on a full channel.
+        let stream = decoding
+            .join()
+            .map_err(|_| ArchiveError::Internal("the decompressing thread died".into()))?;
+        let entries = entries?;
+        let stream = stream?;
+        Ok((UnpackSummary { entries }, stream))
+    })
+}
+
+type Chunk = Result<Vec<u8>, ArchiveError>;
+
+/// Decompresses to the end. Failures go to the extractor; what is returned then is never looked at.
+fn decode<R: Read>(stream: R, sender: &SyncSender<Chunk>) -> Result<R, ArchiveError> {
+    let broken = |e: io::Error| match ArchiveError::from_stream("read archive", e) {
+        ArchiveError::Stream { source, .. } => ArchiveError::corrupted(format!("zstd: {source}")),
+        other => other,
+    };
+    let start = || -> io::Result<Decoder<'static, io::BufReader<R>>> {
+        let mut decoder = Decoder::new(stream)?;
+        decoder.window_log_max(MAX_WINDOW_LOG)?;
+        Ok(decoder)
+    };
+    let mut decoder = start().map_err(broken)?;
+    loop {
+        let mut chunk = vec![0; CHUNK];
+        let mut filled = 0;
+        let end = loop {
+            if filled == CHUNK {
+                break Ok(false);
+            }
+            match decoder.read(&mut chunk[filled..]) {
+                Ok(0) => break Ok(true),
+                Ok(read) => filled += read,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => break Err(broken(e)),
+            }
+        };
+        chunk.truncate(filled);
+        let gone = sender.send(Ok(chunk)).is_err();
+        match end {
+            Ok(false) if !gone => {}
+            Ok(_) => return Ok(decoder.finish().into_inner()),
+            Err(error) => {
+                sender.send(Err(error)).ok();
+                return Ok(decoder.finish().into_inner());
+            }
+        }
+    }
+}
+
+/// The extractor's end of the channel.
+struct ChunkReader {
+    chunks: Receiver<Chunk>,
+    current: Vec<u8>,
+    at: usize,
+}
+
+impl Read for ChunkReader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.at == self.current.len() {
+            match self.chunks.recv() {
+                Ok(Ok(chunk)) => (self.current, self.at) = (chunk, 0),
+                Ok(Err(error)) => return Err(error.into_stream()),
+                Err(_) => return Ok(0), // the decoder has ended
+            }
+        }
+        let length = buffer.len().min(self.current.len() - self.at);
+        buffer[..length].copy_from_slice(&self.current[self.at..self.at + length]);
+        self.at += length;
+        Ok(length)
+    }
+}
