@@ -6,8 +6,14 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 
 use crate::{Error, proc_fs};
 
-/// A port of 127.0.0.1 that is free now. It may be taken by the time it is used: prefer port 0 where the
-/// server can tell which port it got.
+/// Below the usual servers nothing is chosen.
+const LOWEST: u16 = 15_000;
+const TRIES: usize = 200;
+
+/// A port of 127.0.0.1 that is free now, chosen at random below the range from which the kernel takes the
+/// ports of outgoing connections: one of those could otherwise take it before the server does, or between
+/// two runs of the server. Another chooser may still be quicker: prefer port 0 where the server can tell
+/// which port it got.
 ///
 /// # Errors
 /// When no port is free.
@@ -21,15 +27,29 @@ pub fn free_port() -> Result<u16, Error> {
 /// # Errors
 /// When no port is free.
 pub fn free_ports<const N: usize>() -> Result<[u16; N], Error> {
-    let failed = |e: io::Error| Error::Internal(format!("no free port: {e}"));
+    let highest = outgoing_from().max(LOWEST + 1000);
     let mut held = Vec::with_capacity(N);
     let mut ports = [0; N];
     for port in &mut ports {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(failed)?;
-        *port = listener.local_addr().map_err(failed)?.port();
+        let listener = (0..TRIES)
+            .find_map(|_| {
+                let port = rand::random_range(LOWEST..highest);
+                TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok()
+            })
+            .ok_or_else(|| Error::Internal("no free port on 127.0.0.1".to_owned()))?;
+        let addr = listener.local_addr();
+        *port = addr.map_err(|e| Error::Internal(e.to_string()))?.port();
         held.push(listener);
     }
     Ok(ports)
+}
+
+/// The lowest port of outgoing connections.
+fn outgoing_from() -> u16 {
+    const DEFAULT: u16 = 32_768;
+    let range = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
+    let first = range.split_whitespace().next();
+    first.and_then(|port| port.parse().ok()).unwrap_or(DEFAULT)
 }
 
 /// Whether `addr` can be listened on.
