@@ -42,7 +42,23 @@ pub fn explain(
     };
     let c = &ws.control;
     if c.phase == Phase::Error {
-        e.next = "nothing until it is recovered (`windlass recover`) or deleted".to_owned();
+        e.next = match c.error_reason {
+            Some(ErrorReason::Unreachable) => "it goes on when its host is observed again",
+            Some(ErrorReason::ImagePullFailed | ErrorReason::CrashLoop) => {
+                "nothing until it gets another image, is recovered (`windlass recover`) or deleted"
+            }
+            Some(
+                ErrorReason::Timeout
+                | ErrorReason::ActionFailed
+                | ErrorReason::StoreUnavailable
+                | ErrorReason::ArchiveCorrupted
+                | ErrorReason::DataLost
+                | ErrorReason::ContainerWithoutVolume
+                | ErrorReason::VolumeChanged,
+            )
+            | None => "nothing until it is recovered (`windlass recover`) or deleted",
+        }
+        .to_owned();
     } else if c.operation != Operation::None {
         e.next = match c.retry_at {
             Some(_) => format!("{} is tried again", c.operation),

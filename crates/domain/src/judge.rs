@@ -54,15 +54,14 @@ pub fn judge(ws: &Workspace, fresh: &Freshness, policy: &Policy) -> Judgement {
 /// of an attempt that was given up, so that nothing made at the last moment is overlooked.
 fn deleted(ws: &Workspace, fresh: &Freshness) -> Phase {
     let c = &ws.control;
-    if c.phase == Phase::Deleted {
+    let evidence = &ws.conditions.evidence;
+    let anything_seen =
+        evidence.container.is_some() || evidence.volume.is_some() || !evidence.archives.is_empty();
+    if c.phase == Phase::Deleted && !anything_seen {
         return Phase::Deleted;
     }
-    let evidence = &ws.conditions.evidence;
-    let anything_left = c.operation != Operation::None
-        || evidence.container.is_some()
-        || evidence.volume.is_some()
-        || !evidence.archives.is_empty()
-        || !ws.conditions.archives_known();
+    let anything_left =
+        anything_seen || c.operation != Operation::None || !ws.conditions.archives_known();
     let observed_since = c.phase == Phase::Deleting
         && fresh
             .host

@@ -1,0 +1,175 @@
+//! Case 1: an operation is in progress. It completes only on what was observed of this very operation;
+//! until then the same call is repeated. A failed attempt waits out its backoff first.
+
+use super::{
+    Context, Plan, call,
+    choose::{has_new_image, wanted},
+    failure, set_judged_phase, stopped,
+};
+use crate::{
+    control::Workspace,
+    error_reason::{ErrorReason, Failure},
+    home::{Home, HomeLocation},
+    judge::{Judgement, container_ready, judge},
+    phase::{Operation, Phase},
+};
+
+/// Moves the operation in progress on. `None`: it has ended, and the next one may be chosen.
+pub(super) fn advance(ws: &mut Workspace, cx: &Context) -> Option<Plan> {
+    commit_archive(ws);
+    if is_complete(ws) {
+        complete(ws);
+        return None;
+    }
+    if ws.control.operation == Operation::Deleting && !ws.spec.deleted {
+        ws.control.end_operation(); // its user took the deletion back
+        return None;
+    }
+    if let Some(failure) = failure::failed_attempt(ws).or_else(|| timeout(ws, cx)) {
+        failure::fail(ws, cx, failure);
+        if ws.control.phase == Phase::Error {
+            return Some(stopped(ws.clone()));
+        }
+        if ws.control.operation == Operation::None {
+            return None;
+        }
+    }
+    if let Some(retry_at) = ws.control.retry_at {
+        if may_be_released(ws, cx) {
+            ws.control.end_operation();
+            return None;
+        }
+        if retry_at > cx.now {
+            set_judged_phase(ws, cx);
+            return Some(stopped(ws.clone()));
+        }
+        ws.control.retry_at = None;
+        ws.control.op_started_at = Some(cx.now);
+    }
+    set_judged_phase(ws, cx);
+    Some(Plan {
+        next: ws.control.clone(),
+        call: call(ws, cx),
+    })
+}
+
+/// The `complete when observed` column.
+fn is_complete(ws: &Workspace) -> bool {
+    let c = &ws.control;
+    let Some(op) = c.op_id else { return true };
+    let evidence = &ws.conditions.evidence;
+    let made_volume = evidence
+        .volume
+        .as_ref()
+        .is_some_and(|v| v.owned && v.volume_id == Some(op.into()));
+    match c.operation {
+        Operation::None => true,
+        Operation::Provisioning => made_volume,
+        Operation::CreateEmptyArchive => ws.conditions.archive_of(op).is_some(),
+        Operation::Restoring => {
+            made_volume && evidence.restore.as_ref().is_some_and(|r| r.op_id == op)
+        }
+        Operation::Starting => container_ready(ws),
+        Operation::Archiving => {
+            c.home.location == HomeLocation::Archive && evidence.volume.is_none()
+        }
+        Operation::Stopping => evidence.container.is_none(),
+        Operation::Deleting => evidence.container.is_none() && evidence.volume.is_none(),
+    }
+}
+
+fn complete(ws: &mut Workspace) {
+    let archive_key = ws
+        .control
+        .op_id
+        .and_then(|op| ws.conditions.archive_of(op))
+        .map(|a| a.key.clone());
+    let restore = ws.conditions.evidence.restore.clone();
+    let c = &mut ws.control;
+    match (c.operation, c.op_id) {
+        (Operation::Provisioning, Some(op)) => c.home = Home::volume(op.into()),
+        (Operation::CreateEmptyArchive, Some(_)) => {
+            c.home = Home::archive(None);
+            c.archive_key = archive_key;
+        }
+        (Operation::Restoring, Some(op)) => {
+            c.home = match restore {
+                Some(r) => Home::restored(op.into(), &r.archive_key),
+                None => Home::volume(op.into()),
+            }
+        }
+        (Operation::Archiving, _) => c.home.volume_id = None,
+        (Operation::Deleting, _) if c.home.location == HomeLocation::Volume => {
+            c.home = Home::none();
+        }
+        (
+            Operation::None
+            | Operation::Starting
+            | Operation::Stopping
+            | Operation::Deleting
+            | Operation::Provisioning
+            | Operation::CreateEmptyArchive
+            | Operation::Restoring,
+            _,
+        ) => {}
+    }
+    // Crashes are forgiven only after the container stayed ready for a while.
+    let crashes = (c.operation == Operation::Starting
+        && c.error_reason == Some(ErrorReason::CrashLoop))
+    .then_some(c.error_count);
+    c.clear_error();
+    c.error_count = crashes.unwrap_or(0);
+    c.end_operation();
+}
+
+/// The commit point of ARCHIVING: from here on the archive is the home. Not while a container is there,
+/// nor before it is on record that none is: RUNNING to ARCHIVED are two steps.
+fn commit_archive(ws: &mut Workspace) {
+    let c = &mut ws.control;
+    if c.operation == Operation::Archiving
+        && c.home.location == HomeLocation::Volume
+        && c.phase != Phase::Running
+        && ws.conditions.evidence.container.is_none()
+        && let Some(archive) = c.op_id.and_then(|op| ws.conditions.archive_of(op))
+    {
+        c.archive_key = Some(archive.key.clone());
+        c.home = Home::archive(c.home.volume_id);
+    }
+}
+
+/// An attempt that failed and waits may be given up when something else is wanted by now. Nothing runs
+/// for it, so no operation is preempted.
+fn may_be_released(ws: &Workspace, cx: &Context) -> bool {
+    let c = &ws.control;
+    let past_commit =
+        c.operation == Operation::Archiving && c.home.location == HomeLocation::Archive;
+    if past_commit && !(ws.spec.deleted && ws.spec.discard_home) {
+        return false; // the volume is still to be removed, or to become the home again
+    }
+    let new_image = c.operation == Operation::Starting && has_new_image(ws);
+    let wanted = match judge(ws, cx.fresh, cx.policy) {
+        Judgement::Phase(phase) => wanted(ws, phase),
+        Judgement::Broken(_) | Judgement::StillBroken | Judgement::Undecided => return false,
+    };
+    new_image || wanted != c.operation
+}
+
+/// The time limit, counted from the start of the attempt; of operations that report progress, from the
+/// last change seen. It is exceeded only if an observation made after it does not show the result: an
+/// observer that was away makes no error.
+fn timeout(ws: &Workspace, cx: &Context) -> Option<Failure> {
+    let c = &ws.control;
+    let started = c.op_started_at.filter(|_| c.retry_at.is_none())?;
+    let progressed = ws.observed_at.filter(|_| c.operation.reports_progress());
+    let since = progressed.map_or(started, |at| at.max(started));
+    let deadline = since + cx.policy.operation_timeout;
+    let observed_since = cx.fresh.host.is_some_and(|at| at > deadline);
+    (cx.now > deadline && observed_since).then(|| Failure {
+        reason: ErrorReason::Timeout,
+        message: format!(
+            "{} did not end within {} s",
+            c.operation,
+            cx.policy.operation_timeout.num_seconds()
+        ),
+    })
+}

@@ -1,0 +1,497 @@
+//! A small world with faults: one container, one volume, archives and restore markers; an agent that does
+//! what the design says of it; an observer with delay; and the planner under test. A home is a number that
+//! grows with every write of its user, so that a lost or emptied home is seen at once.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use windlass_domain::{
+    DesiredState, ErrorReason, Freshness, OpId, Operation, Phase, Policy, VolumeId, Workspace,
+    conditions::{
+        ArchiveEvidence, ContainerEvidence, ContainerState, FailedJob, RestoreEvidence,
+        VolumeEvidence,
+    },
+    error_reason::Failure,
+    observation::{ArchivesSeen, HostSeen, conditions},
+    planner::{Action, Call, Context, reconcile, record_failure},
+};
+
+use crate::support::{op, t, ws};
+
+/// The chances of one step; all zero is a step without faults.
+pub type Dice = [u8; 8];
+
+struct Volume {
+    id: VolumeId,
+    /// `None`: half-restored.
+    content: Option<u64>,
+}
+
+struct Archive {
+    evidence: ArchiveEvidence,
+    content: u64,
+}
+
+struct Job {
+    call: Call,
+    ends: DateTime<Utc>,
+    fails: Option<ErrorReason>,
+    read: Option<u64>,
+}
+
+struct Snapshot {
+    due: DateTime<Utc>,
+    at: DateTime<Utc>,
+    host: Option<HostSeen>,
+    archives: Option<ArchivesSeen>,
+}
+
+pub struct World {
+    pub now: DateTime<Utc>,
+    pub ws: Workspace,
+    fresh: Freshness,
+    ops: u128,
+    volume: Option<Volume>,
+    container: Option<ContainerEvidence>,
+    archives: Vec<Archive>,
+    markers: Vec<RestoreEvidence>,
+    failed_job: Option<FailedJob>,
+    job: Option<Job>,
+    network: Vec<(DateTime<Utc>, Call)>,
+    snapshot: Option<Snapshot>,
+    /// What the user last wrote; `None` before there was any home.
+    truth: Option<u64>,
+    /// How many phases were entered, so that a test knows that something happened.
+    pub moves: u32,
+}
+
+impl World {
+    pub fn new() -> Self {
+        let mut ws = ws();
+        ws.observed_at = None;
+        Self {
+            now: t(0),
+            ws,
+            fresh: Freshness::default(),
+            ops: 1_000,
+            volume: None,
+            container: None,
+            archives: vec![],
+            markers: vec![],
+            failed_job: None,
+            job: None,
+            network: vec![],
+            snapshot: None,
+            truth: None,
+            moves: 0,
+        }
+    }
+
+    pub fn desire(&mut self, desired: DesiredState) {
+        if !self.ws.spec.deleted {
+            self.ws.spec.desired = desired;
+        }
+    }
+
+    pub fn delete(&mut self, discard_home: bool) {
+        if !self.ws.spec.deleted {
+            self.ws.spec.deleted = true;
+            self.ws.spec.discard_home = discard_home;
+            self.ws.spec.desired = DesiredState::Deleted;
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.container.is_none() && self.volume.is_none()
+    }
+
+    /// Whether what the user last wrote, if anything, is still somewhere.
+    pub fn home_is_kept(&self) -> bool {
+        let Some(truth) = self.truth.filter(|t| *t > 0) else {
+            return true;
+        };
+        self.volume
+            .as_ref()
+            .is_some_and(|v| v.content == Some(truth))
+            || self.archives.iter().any(|a| a.content == truth)
+    }
+
+    /// One step of the world.
+    pub fn step(&mut self, dice: Dice) {
+        let [time, event, seeing, crash, sending, working, ..] = dice;
+        self.now += match time {
+            0..=199 => TimeDelta::seconds(1 + i64::from(time) / 20),
+            200..=249 => TimeDelta::seconds(70),
+            250.. => TimeDelta::seconds(700),
+        };
+        self.user_and_fate(event, dice[6]);
+        self.agent(working);
+        self.observer(seeing);
+        self.wc(crash, sending);
+    }
+
+    fn user_and_fate(&mut self, event: u8, which: u8) {
+        match event {
+            100..=139 => self.desire(match which % 3 {
+                0 => DesiredState::Archived,
+                1 => DesiredState::Standby,
+                _ => DesiredState::Running,
+            }),
+            140..=179 => self.write(),
+            180..=199 => {
+                let now = self.now;
+                if let Some(c) = self.container.as_mut().filter(|c| c.is_ready()) {
+                    c.state = ContainerState::Exited;
+                    c.finished_at = Some(now);
+                    c.exit_code = Some(1);
+                }
+            }
+            200..=209 => self.container = None, // removed behind our back
+            210..=229 => self.job = None,       // the agent dies
+            230..=234 => self.delete(which < 128),
+            235..=239 => self.ws.spec.image = format!("image{which}"),
+            _ => {}
+        }
+    }
+
+    fn write(&mut self) {
+        if self.container.as_ref().is_some_and(|c| c.is_ready())
+            && let Some(volume) = self.volume.as_mut()
+        {
+            let next = self.truth.unwrap_or(0) + 1;
+            self.truth = Some(next);
+            volume.content = Some(next);
+        }
+    }
+
+    // ---- the agent -----------------------------------------------------------------------------
+
+    fn agent(&mut self, working: u8) {
+        if self.job.as_ref().is_some_and(|j| j.ends <= self.now)
+            && let Some(job) = self.job.take()
+        {
+            let Call { op_id, attempt, .. } = job.call;
+            if let Err(reason) = self.finish(job) {
+                self.failed_job = Some(FailedJob {
+                    operation: "X".into(),
+                    op_id,
+                    attempt,
+                    reason: reason.to_string(),
+                    message: String::new(),
+                    at: self.now,
+                });
+            }
+        }
+        let now = self.now;
+        let (arrived, later) = self.network.drain(..).partition(|(at, _)| *at <= now);
+        self.network = later;
+        let arrived: Vec<(DateTime<Utc>, Call)> = arrived;
+        for (_, call) in arrived {
+            self.accept(call, working);
+        }
+    }
+
+    /// One job at a time; a repeated call joins its job, or is told how its attempt ended.
+    fn accept(&mut self, call: Call, working: u8) {
+        let known = |f: &FailedJob| f.op_id == call.op_id && f.attempt == call.attempt;
+        if self.job.is_some() || self.failed_job.as_ref().is_some_and(known) {
+            return;
+        }
+        let store = matches!(
+            call.action,
+            Action::Archive { .. }
+                | Action::Restore { .. }
+                | Action::CreateEmptyArchive
+                | Action::DeleteArchivedVolume { .. }
+        );
+        let fails = match working {
+            200..=219 => Some(ErrorReason::ActionFailed),
+            220..=239 if store => Some(ErrorReason::StoreUnavailable),
+            220..=229 if matches!(call.action, Action::Start { .. }) => {
+                Some(ErrorReason::ImagePullFailed)
+            }
+            _ => None,
+        };
+        if let Action::Restore { replaces, .. } = &call.action
+            && !self.is_restored(call.op_id)
+            && self.make_room(call.op_id, *replaces).is_ok()
+        {
+            self.volume = Some(Volume {
+                id: call.op_id.into(),
+                content: None,
+            });
+        }
+        self.job = Some(Job {
+            ends: self.now + TimeDelta::seconds(i64::from(working % 8)),
+            fails,
+            read: self.volume.as_ref().and_then(|v| v.content),
+            call,
+        });
+        self.agent(working);
+    }
+
+    fn is_restored(&self, op: OpId) -> bool {
+        self.markers.iter().any(|m| m.op_id == op)
+    }
+
+    fn finish(&mut self, job: Job) -> Result<(), ErrorReason> {
+        const REFUSED: ErrorReason = ErrorReason::ActionFailed;
+        if let Some(reason) = job.fails {
+            return Err(reason);
+        }
+        let op = job.call.op_id;
+        let volume_id = self.volume.as_ref().map(|v| v.id);
+        let content = self.volume.as_ref().and_then(|v| v.content);
+        match job.call.action {
+            Action::Provision { replaces } => {
+                if volume_id != Some(op.into()) {
+                    self.make_room(op, replaces)?;
+                    self.volume = Some(Volume {
+                        id: op.into(),
+                        content: Some(0),
+                    });
+                    self.truth.get_or_insert(0);
+                }
+            }
+            Action::CreateEmptyArchive => {
+                self.put_archive(op, 0);
+                self.truth.get_or_insert(0);
+            }
+            Action::Start { volume_id: wanted } => {
+                if volume_id != Some(wanted) {
+                    return Err(REFUSED);
+                }
+                assert_eq!(
+                    content, self.truth,
+                    "a container gets the user's home and no other"
+                );
+                if !self.container.as_ref().is_some_and(|c| c.is_ready()) {
+                    self.container = Some(container(op, job.call.attempt, self.now));
+                }
+            }
+            Action::Stop => self.container = None,
+            Action::Archive { volume_id: wanted } => {
+                if self.archives.iter().all(|a| a.evidence.archive_op_id != op) {
+                    if volume_id != Some(wanted) || self.container.is_some() {
+                        return Err(REFUSED);
+                    }
+                    if content != job.read {
+                        return Err(ErrorReason::VolumeChanged);
+                    }
+                    self.put_archive(op, content.ok_or(REFUSED)?);
+                }
+            }
+            Action::DeleteArchivedVolume {
+                volume_id: wanted,
+                archive_key,
+                sha256,
+            } => {
+                let good =
+                    |a: &&Archive| a.evidence.key == archive_key && a.evidence.sha256 == sha256;
+                let archived = self.archives.iter().find(good).ok_or(REFUSED)?.content;
+                if volume_id.is_some() {
+                    if volume_id != Some(wanted) || self.container.is_some() {
+                        return Err(REFUSED);
+                    }
+                    if content != Some(archived) {
+                        return Err(ErrorReason::VolumeChanged);
+                    }
+                    self.remove_volume();
+                }
+            }
+            Action::Restore { archive_key, .. } => {
+                if !self.is_restored(op) {
+                    let archive = self.archives.iter().find(|a| a.evidence.key == archive_key);
+                    let content = archive.ok_or(REFUSED)?.content;
+                    let volume = self.volume.as_mut().filter(|v| v.id == op.into());
+                    volume.ok_or(REFUSED)?.content = Some(content);
+                    self.markers.push(RestoreEvidence {
+                        op_id: op,
+                        archive_key,
+                    });
+                }
+            }
+            Action::DiscardVolume { volume_id: wanted } => {
+                if self.container.is_some() || (wanted.is_some() && wanted != volume_id) {
+                    return Err(REFUSED);
+                }
+                self.remove_volume();
+            }
+        }
+        Ok(())
+    }
+
+    fn put_archive(&mut self, op: OpId, content: u64) {
+        if self.archives.iter().all(|a| a.evidence.archive_op_id != op) {
+            let evidence = ArchiveEvidence {
+                archive_op_id: op,
+                key: format!("key/{op}"),
+                bytes: 1,
+                sha256: format!("sha/{op}"),
+                created_at: self.now,
+                uncompressed_bytes: 1,
+                entries: 1,
+            };
+            self.archives.push(Archive { evidence, content });
+        }
+    }
+
+    fn make_room(&mut self, op: OpId, replaces: Option<VolumeId>) -> Result<(), ErrorReason> {
+        match self.volume.as_ref().map(|v| v.id) {
+            None => Ok(()),
+            Some(id) if id == op.into() => Ok(()),
+            Some(id) if Some(id) == replaces && self.container.is_none() => {
+                self.remove_volume();
+                Ok(())
+            }
+            Some(_) => Err(ErrorReason::ActionFailed),
+        }
+    }
+
+    fn remove_volume(&mut self) {
+        let was_kept = self.home_is_kept();
+        self.volume = None;
+        assert!(
+            !was_kept || self.home_is_kept() || self.ws.spec.discard_home,
+            "the only copy of a home was removed"
+        );
+    }
+
+    // ---- the observer --------------------------------------------------------------------------
+
+    fn observer(&mut self, seeing: u8) {
+        let now = self.now;
+        if let Some(seen) = self.snapshot.take_if(|s| s.due <= now) {
+            if seen.host.is_some() {
+                self.fresh.host = Some(seen.at);
+            }
+            if seen.archives.is_some() {
+                self.fresh.archives = Some(seen.at);
+            }
+            let key = self.ws.control.archive_key.as_deref();
+            let previous = &self.ws.conditions;
+            let next = conditions(previous, seen.host, seen.archives, key, seen.at);
+            if next != *previous || self.ws.observed_at.is_none() {
+                self.ws.conditions = next;
+                self.ws.observed_at = Some(seen.at);
+            }
+        }
+        if self.snapshot.is_none() && seeing < 220 {
+            let host = HostSeen {
+                container: self.container.clone(),
+                volume: self.volume.as_ref().map(|v| VolumeEvidence {
+                    name: "v".into(),
+                    volume_id: Some(v.id),
+                    owned: true,
+                }),
+                job: None,
+                failed_job: self.failed_job.clone(),
+            };
+            let archives = ArchivesSeen {
+                archives: self.archives.iter().map(|a| a.evidence.clone()).collect(),
+                restores: self.markers.clone(),
+            };
+            self.snapshot = Some(Snapshot {
+                due: now + TimeDelta::seconds(i64::from(seeing) / 20),
+                at: now,
+                host: (seeing % 8 != 7).then_some(host),
+                archives: (seeing % 4 != 3).then_some(archives),
+            });
+            if seeing == 0 {
+                self.observer(255); // at once
+            }
+        }
+    }
+
+    // ---- wc ------------------------------------------------------------------------------------
+
+    fn wc(&mut self, crash: u8, sending: u8) {
+        if crash >= 240 {
+            return; // dead, or it died before the commit
+        }
+        self.ops += 1;
+        let policy = Policy::default();
+        let fresh = self.fresh;
+        let cx = Context {
+            fresh: &fresh,
+            policy: &policy,
+            now: self.now,
+            new_op: op(self.ops),
+        };
+        let plan = reconcile(&self.ws, &cx);
+        let before = self.ws.control.phase;
+        self.check_move(before, plan.next.phase);
+        self.ws.control = plan.next;
+        let c = &self.ws.control;
+        assert!(c.phase != Phase::Error || c.operation == Operation::None);
+        let lost = matches!(
+            c.error_reason,
+            Some(ErrorReason::DataLost | ErrorReason::ContainerWithoutVolume)
+        );
+        assert!(!lost, "nobody lost a home here: {:?}", c.error_message);
+        if crash >= 220 {
+            return; // died after the commit
+        }
+        let Some(call) = plan.call else { return };
+        assert_eq!(
+            Some(call.op_id),
+            self.ws.control.op_id,
+            "stored before the call"
+        );
+        let (arrives, told) = match sending {
+            0..=149 => (Some(0), None),
+            150..=179 => (Some(sending - 150), None),
+            180..=199 => (None, None),
+            200..=214 => (None, Some(ErrorReason::Unreachable)),
+            215..=234 => (Some(sending - 215), Some(ErrorReason::Unreachable)),
+            235.. => (None, Some(ErrorReason::ActionFailed)),
+        };
+        let (op_id, attempt) = (call.op_id, call.attempt);
+        if let Some(after) = arrives {
+            let at = self.now + TimeDelta::seconds(i64::from(after));
+            self.network.push((at, call));
+            self.agent(0);
+        }
+        if let Some(reason) = told {
+            let failure = Failure {
+                reason,
+                message: String::new(),
+            };
+            let next = record_failure(&self.ws, &cx, op_id, attempt, failure);
+            let next = next.expect("the attempt was stored just now");
+            assert_eq!(next.operation == Operation::None, next.op_id.is_none());
+            self.ws.control = next;
+        }
+    }
+
+    fn check_move(&mut self, from: Phase, to: Phase) {
+        use Phase::{Archived, Deleted, Deleting, Error, Pending, Running, Standby};
+        if from == to {
+            return;
+        }
+        self.moves += 1;
+        let allowed = match (from, to) {
+            (Deleting, Deleted) | (Deleted, Deleting) => true, // back for a straggler
+            (Deleting | Deleted, _) | (_, Deleted) => false,
+            (_, Error | Deleting) | (Error, _) => true,
+            (Pending, Standby | Archived) => true,
+            (Archived, Standby) | (Standby, Archived) => true,
+            (Standby, Running) | (Running, Standby) => true,
+            _ => false,
+        };
+        assert!(allowed, "{from} to {to} is more than one step");
+    }
+}
+
+fn container(op: OpId, attempt: u32, now: DateTime<Utc>) -> ContainerEvidence {
+    ContainerEvidence {
+        id: format!("{op}/{attempt}"),
+        image: "image".into(),
+        state: ContainerState::Running,
+        health: None,
+        started_at: Some(now),
+        finished_at: None,
+        exit_code: None,
+        oom_killed: false,
+        op_id: Some(op),
+        attempt,
+    }
+}

@@ -1,0 +1,106 @@
+//! What must hold in every world: no step removes the only copy of a home or gives a container another
+//! one (asserted inside the world), and once faults stop, everything arrives.
+
+use proptest::{collection::vec, prelude::*};
+use windlass_domain::{DesiredState, Operation, Phase};
+
+use crate::world::{Dice, World};
+
+/// Steps without faults that suffice for everything: several backoffs of 5 min.
+const BOUND: usize = 4_000;
+
+fn calm(world: &mut World, arrived: impl Fn(&World) -> bool) -> bool {
+    (0..BOUND).any(|_| {
+        world.step([0; 8]);
+        arrived(world)
+    })
+}
+
+fn arrives(world: &mut World) {
+    if world.ws.spec.deleted {
+        let gone = |w: &World| {
+            let c = &w.ws.control;
+            let at_rest = c.operation == Operation::None;
+            at_rest && w.is_empty() && matches!(c.phase, Phase::Deleting | Phase::Deleted)
+        };
+        assert!(calm(world, gone), "not deleted: {:?}", world.ws);
+        assert!(world.home_is_kept() || world.ws.spec.discard_home);
+        return;
+    }
+    let desired = world.ws.spec.desired.phase();
+    let at_rest = |w: &World| {
+        let c = &w.ws.control;
+        c.operation == Operation::None && (c.phase == desired || c.phase == Phase::Error)
+    };
+    assert!(calm(world, at_rest), "stuck: {:?}", world.ws);
+}
+
+fn run(steps: Vec<Dice>) -> World {
+    let mut world = World::new();
+    for dice in steps {
+        world.step(dice);
+    }
+    arrives(&mut world);
+    // Whatever an ERROR was about is over by now: recovered, it arrives as well.
+    for _ in 0..5 {
+        if world.ws.control.phase == Phase::Error && !world.ws.spec.deleted {
+            world.ws.control.clear_error();
+            world.step([0; 8]);
+            arrives(&mut world);
+        }
+    }
+    if !world.ws.spec.deleted {
+        assert_ne!(world.ws.control.phase, Phase::Error, "{:?}", world.ws);
+        assert!(world.home_is_kept());
+    }
+    world
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_home_is_lost_and_everything_arrives(steps in vec(any::<Dice>(), 0..400)) {
+        run(steps);
+    }
+
+    #[test]
+    fn deletion_arrives_from_anywhere(
+        steps in vec(any::<Dice>(), 0..60),
+        discard in any::<bool>(),
+        after in vec(any::<Dice>(), 0..30),
+    ) {
+        let mut world = World::new();
+        for dice in steps {
+            world.step(dice);
+        }
+        world.delete(discard);
+        for dice in after {
+            world.step(dice);
+        }
+        arrives(&mut world);
+    }
+}
+
+#[test]
+fn a_life_without_faults() {
+    let mut world = World::new();
+    for desired in [
+        DesiredState::Running,
+        DesiredState::Archived,
+        DesiredState::Running,
+        DesiredState::Standby,
+        DesiredState::Archived,
+        DesiredState::Standby,
+    ] {
+        world.desire(desired);
+        world.step([0, 140, 0, 0, 0, 0, 0, 0]);
+        arrives(&mut world);
+        assert_eq!(world.ws.control.phase, desired.phase());
+        world.step([0, 140, 0, 0, 0, 0, 0, 0]); // the user writes
+    }
+    world.delete(false);
+    arrives(&mut world);
+    assert_eq!(world.moves, 10, "one for each step of the ladder");
+    assert!(world.home_is_kept());
+}
