@@ -1,0 +1,20 @@
+//! What observer, wc, ttl and gc share. Each of them is a [`Pass`]: load, decide, act. [`Coordinator`]
+//! elects one leader among the replicas and makes passes: by the clock, at once on a hint, and on
+//! request. A wake, a timer and a restart run the same code; only the clock is needed for correctness.
+#![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+pub mod agents;
+pub mod config;
+pub mod grpc;
+pub mod hints;
+mod leadership;
+mod run;
+mod status;
+
+pub use agents::{AgentClient, Agents};
+pub use config::{CoordinatorArgs, DatabaseUrl, RedisUrl, ServiceToken};
+pub use hints::{Hints, Waker};
+pub use run::{Coordinator, Handle, Pass, PassError, Periods, Refusal, RunError, Verdict};
+pub use status::Status;
+pub use windlass_db::{Channel, Lease};

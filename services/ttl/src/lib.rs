@@ -1,0 +1,102 @@
+//! The TTL runner: moves idle workspaces down.
+//!
+//! - `tick`: one pass - fold recorded activity into last_access_at, then both TTL rules
+//! - `activity`: the buffer of recorded activity, in Redis or in this process
+//! - `grpc`: TtlService
+#![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+mod activity;
+mod grpc;
+mod tick;
+
+use std::time::Duration;
+
+use clap::Parser;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use windlass_coordinator::{Coordinator, CoordinatorArgs, Hints, Periods};
+use windlass_domain::ttl::{DEFAULT_ARCHIVE_TTL, DEFAULT_STANDBY_TTL};
+use windlass_proto::{FILE_DESCRIPTOR_SET, v1::ttl_service_server::TtlServiceServer};
+use windlass_service::{Frame, GrpcServer, Readiness, ServerArgs, Service, Tasks, parse_duration};
+
+/// Name and port.
+pub const SERVICE: Service = Service {
+    name: "ttl",
+    port: 7404,
+};
+
+/// Configuration of the TTL runner.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "windlass-ttl", version, about)]
+pub struct Config {
+    #[command(flatten)]
+    pub coordinator: CoordinatorArgs,
+
+    /// Time between passes
+    #[arg(long, env = "WINDLASS_TTL_PERIOD", default_value = "60s", value_parser = parse_duration)]
+    pub period: Duration,
+
+    /// Idle time after which RUNNING becomes STANDBY, unless the workspace says otherwise; 0: never
+    #[arg(long, env = "WINDLASS_STANDBY_TTL", default_value = "600s", value_parser = parse_duration)]
+    pub standby_ttl: Duration,
+
+    /// Time in STANDBY after which it is archived, unless the workspace says otherwise; 0: never
+    #[arg(long, env = "WINDLASS_ARCHIVE_TTL", default_value = "1800s", value_parser = parse_duration)]
+    pub archive_ttl: Duration,
+
+    #[command(flatten)]
+    pub server: ServerArgs,
+}
+
+impl AsRef<ServerArgs> for Config {
+    fn as_ref(&self) -> &ServerArgs {
+        &self.server
+    }
+}
+
+/// Runs the TTL runner until `shutdown`.
+///
+/// # Errors
+/// When the configuration is unusable or a task ends unasked.
+pub async fn run(
+    config: Config,
+    listener: TcpListener,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    let args = &config.coordinator;
+    let (pool, hints) = args.connect()?;
+    let buffer = activity::Buffer::new(args.redis_url.as_ref().map(|url| url.expose()))?;
+    let pass = tick::Expire {
+        pool: pool.clone(),
+        hints,
+        buffer: buffer.clone(),
+        standby_ttl: chrono::TimeDelta::from_std(config.standby_ttl).unwrap_or(DEFAULT_STANDBY_TTL),
+        archive_ttl: chrono::TimeDelta::from_std(config.archive_ttl).unwrap_or(DEFAULT_ARCHIVE_TTL),
+    };
+
+    let readiness = Readiness::new();
+    let mut tasks = Tasks::new(shutdown.clone());
+    let (handle, task) = Coordinator {
+        name: SERVICE.name,
+        holder: args.holder(listener.local_addr()?),
+        pool,
+        lease_ttl: args.lease_ttl,
+        periods: Periods::steady(config.period),
+        // No hint asks ttl for anything.
+        waker: Hints::off().subscribe(windlass_coordinator::Channel::Wc),
+        pass,
+    }
+    .start(readiness.clone(), shutdown);
+    tasks.spawn("expire", task);
+
+    let grpc = GrpcServer::new(FILE_DESCRIPTOR_SET, args.authenticator(), &config.server)
+        .add_service(TtlServiceServer::new(grpc::Grpc { handle, buffer }));
+    Frame {
+        grpc,
+        readiness,
+        tasks,
+    }
+    .run(&config.server, listener)
+    .await
+}

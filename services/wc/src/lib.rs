@@ -1,0 +1,138 @@
+//! The workspace controller: judges each workspace's phase, plans one operation and has the agent execute
+//! it. What is judged and planned is `windlass_domain`'s; here it is carried out.
+//!
+//! - `tick`: one pass - load rows, reconcile each, store what changed, then call agents
+//! - `dispatch`: calls to agents, outside the loop, limited per host and kind
+//! - `call`: one call, and what its answer means
+//! - `grpc`: WcService
+#![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+mod call;
+mod dispatch;
+mod grpc;
+mod tick;
+
+use std::{sync::Arc, time::Duration};
+
+use clap::Parser;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use windlass_coordinator::{Agents, Channel, Coordinator, CoordinatorArgs, Periods};
+use windlass_domain::Policy;
+use windlass_proto::{FILE_DESCRIPTOR_SET, v1::wc_service_server::WcServiceServer};
+use windlass_service::{Frame, GrpcServer, Readiness, ServerArgs, Service, Tasks, parse_duration};
+
+/// Name and port.
+pub const SERVICE: Service = Service {
+    name: "wc",
+    port: 7403,
+};
+
+/// Configuration of the workspace controller.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "windlass-wc", version, about)]
+pub struct Config {
+    #[command(flatten)]
+    pub coordinator: CoordinatorArgs,
+
+    /// Time between passes while something is in progress
+    #[arg(long, env = "WINDLASS_ACTIVE_PERIOD", default_value = "1s", value_parser = parse_duration)]
+    pub active_period: Duration,
+
+    /// Time between passes otherwise
+    #[arg(long, env = "WINDLASS_IDLE_PERIOD", default_value = "15s", value_parser = parse_duration)]
+    pub idle_period: Duration,
+
+    /// Failures in a row that end in ERROR
+    #[arg(long, env = "WINDLASS_MAX_RETRIES", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_retries: u32,
+
+    /// Time limit of an operation; for archiving and restoring, the time without progress
+    #[arg(long, env = "WINDLASS_OPERATION_TIMEOUT", default_value = "10m", value_parser = parse_duration)]
+    pub operation_timeout: Duration,
+
+    /// A host that was not observed for this long gets no new operation
+    #[arg(long, env = "WINDLASS_STALE_AFTER", default_value = "60s", value_parser = parse_duration)]
+    pub stale_after: Duration,
+
+    /// How long a container gets between SIGTERM and SIGKILL
+    #[arg(long, env = "WINDLASS_STOP_GRACE", default_value = "10s", value_parser = parse_duration)]
+    pub stop_grace: Duration,
+
+    /// Calls to one host at a time, for each kind of call
+    #[arg(long, env = "WINDLASS_CALLS_PER_HOST", default_value_t = 16)]
+    pub calls_per_host: usize,
+
+    #[command(flatten)]
+    pub server: ServerArgs,
+}
+
+impl AsRef<ServerArgs> for Config {
+    fn as_ref(&self) -> &ServerArgs {
+        &self.server
+    }
+}
+
+impl Config {
+    fn policy(&self) -> Policy {
+        let delta = |d| chrono::TimeDelta::from_std(d).unwrap_or(chrono::TimeDelta::MAX);
+        Policy {
+            max_retries: self.max_retries,
+            operation_timeout: delta(self.operation_timeout),
+            stale_after: delta(self.stale_after),
+            ..Policy::default()
+        }
+    }
+}
+
+/// Runs the workspace controller until `shutdown`.
+///
+/// # Errors
+/// When the configuration is unusable or a task ends unasked.
+pub async fn run(
+    config: Config,
+    listener: TcpListener,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    let args = &config.coordinator;
+    let (pool, hints) = args.connect()?;
+    let waker = hints.subscribe(Channel::Wc);
+    let dispatcher = dispatch::Dispatcher::new(
+        Arc::new(Agents::new(&args.service_token)),
+        hints.clone(),
+        waker.bell(),
+        config.stop_grace,
+        config.calls_per_host,
+    );
+    let pass = tick::Reconcile::new(pool.clone(), hints, dispatcher, config.policy());
+
+    let readiness = Readiness::new();
+    let mut tasks = Tasks::new(shutdown.clone());
+    let (handle, task) = Coordinator {
+        name: SERVICE.name,
+        holder: args.holder(listener.local_addr()?),
+        pool,
+        lease_ttl: args.lease_ttl,
+        periods: Periods {
+            active: config.active_period,
+            idle: config.idle_period,
+            active_for: Duration::from_secs(30),
+        },
+        waker,
+        pass,
+    }
+    .start(readiness.clone(), shutdown);
+    tasks.spawn("reconcile", task);
+
+    let auth = args.authenticator();
+    let grpc = GrpcServer::new(FILE_DESCRIPTOR_SET, auth, &config.server)
+        .add_service(WcServiceServer::new(grpc::Grpc(handle)));
+    Frame {
+        grpc,
+        readiness,
+        tasks,
+    }
+    .run(&config.server, listener)
+    .await
+}

@@ -1,0 +1,80 @@
+//! What every coordinator is told.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use clap::Args;
+use windlass_db::Pool;
+use windlass_service::{Secret, StaticToken, parse_duration};
+
+use crate::hints::Hints;
+
+windlass_service::secret_arg!(
+    /// The database, as this service's own role.
+    pub DatabaseUrl, "database-url", "WINDLASS_DATABASE_URL",
+    "PostgreSQL URL of this service's role"
+);
+windlass_service::secret_arg!(
+    /// Where hints and activity go.
+    pub RedisUrl, "redis-url", "WINDLASS_REDIS_URL",
+    "Redis URL; without it hints travel over PostgreSQL"
+);
+windlass_service::secret_arg!(
+    /// The token that services show each other.
+    pub ServiceToken, "service-token", "WINDLASS_SERVICE_TOKEN",
+    "Bearer token between services, and of operators who debug them"
+);
+
+/// What every coordinator is told; flatten it into a service's own configuration.
+#[derive(Clone, Debug, Args)]
+pub struct CoordinatorArgs {
+    #[command(flatten)]
+    pub database_url: DatabaseUrl,
+
+    #[command(flatten)]
+    pub redis_url: Option<RedisUrl>,
+
+    #[command(flatten)]
+    pub service_token: ServiceToken,
+
+    /// Connections to PostgreSQL at most
+    #[arg(long, env = "WINDLASS_DATABASE_POOL_SIZE", default_value_t = 4)]
+    pub database_pool_size: usize,
+
+    /// How long a leader that is gone keeps others waiting
+    #[arg(long, env = "WINDLASS_LEASE_TTL", default_value = "10s", value_parser = parse_duration)]
+    pub lease_ttl: Duration,
+
+    /// Name of this machine in the leader row
+    #[arg(long, env = "HOSTNAME", default_value = "localhost")]
+    pub hostname: String,
+
+    /// Take no hints: poll alone
+    #[arg(long, env = "WINDLASS_NO_HINTS")]
+    pub no_hints: bool,
+}
+
+impl CoordinatorArgs {
+    /// The database and the hints. Nothing is connected yet.
+    ///
+    /// # Errors
+    /// When a URL is malformed.
+    pub fn connect(&self) -> anyhow::Result<(Pool, Hints)> {
+        let pool = Pool::new(self.database_url.expose(), self.database_pool_size)?;
+        let hints = match self.no_hints {
+            true => Hints::off(),
+            false => Hints::new(self.redis_url.as_ref().map(|url| url.expose()), &pool)?,
+        };
+        Ok((pool, hints))
+    }
+
+    /// Lets in whoever shows the service token.
+    pub fn authenticator(&self) -> Arc<StaticToken> {
+        let token: &Secret = &self.service_token;
+        Arc::new(StaticToken::new(token.clone(), "service"))
+    }
+
+    /// Who leads: this machine and the address that only one of its processes can listen on.
+    pub fn holder(&self, listen: SocketAddr) -> String {
+        format!("{}/{listen}", self.hostname)
+    }
+}
