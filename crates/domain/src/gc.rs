@@ -160,6 +160,13 @@ pub fn plan(
     }
 }
 
+/// Whether a row needs this group by now: asked once more immediately before it is deleted. Retention is
+/// not asked again, since archives only ever become older.
+pub fn is_needed(group: &Group, rows: &[Row], policy: &GcPolicy, now: DateTime<Utc>) -> bool {
+    let row = rows.iter().find(|r| Some(r.id) == group.workspace);
+    rows.is_empty() || orphan(group, row, &HashSet::new(), policy, now).is_err()
+}
+
 /// Why a group is an orphan, or `Err` with why it is protected.
 fn orphan(
     group: &Group,
