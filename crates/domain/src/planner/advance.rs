@@ -21,8 +21,8 @@ pub(super) fn advance(ws: &mut Workspace, cx: &Context) -> Option<Plan> {
         complete(ws);
         return None;
     }
-    if ws.control.operation == Operation::Deleting && !ws.spec.deleted {
-        ws.control.end_operation(); // its user took the deletion back
+    if ws.control.operation == Operation::Deleting && is_taken_back(ws) {
+        ws.control.end_operation();
         return None;
     }
     if let Some(failure) = failure::failed_attempt(ws).or_else(|| timeout(ws, cx)) {
@@ -76,6 +76,11 @@ fn is_complete(ws: &Workspace) -> bool {
         Operation::Stopping => evidence.container.is_none(),
         Operation::Deleting => evidence.container.is_none() && evidence.volume.is_none(),
     }
+}
+
+/// Whether the user took back the deletion, or that the home may go with it.
+fn is_taken_back(ws: &Workspace) -> bool {
+    !ws.spec.deleted || wanted(ws, Phase::Deleting) != Operation::Deleting
 }
 
 fn complete(ws: &mut Workspace) {
@@ -141,11 +146,6 @@ fn commit_archive(ws: &mut Workspace) {
 /// for it, so no operation is preempted.
 fn may_be_released(ws: &Workspace, cx: &Context) -> bool {
     let c = &ws.control;
-    let past_commit =
-        c.operation == Operation::Archiving && c.home.location == HomeLocation::Archive;
-    if past_commit && !(ws.spec.deleted && ws.spec.discard_home) {
-        return false; // the volume is still to be removed, or to become the home again
-    }
     let new_image = c.operation == Operation::Starting && has_new_image(ws);
     let wanted = match judge(ws, cx.fresh, cx.policy) {
         Judgement::Phase(phase) => wanted(ws, phase),

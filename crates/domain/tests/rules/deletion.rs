@@ -183,6 +183,15 @@ fn a_deletion_taken_back_no_longer_removes() {
     let w = ws().standby().doing(O::Deleting).phase(Phase::Deleting);
     let next = plan(&w).next;
     assert_eq!((next.phase, next.operation), (Phase::Standby, O::Starting));
+    // Nor one that was to take the home with it, and is now to keep it.
+    let keep = |w: Workspace| {
+        let w = w.deleted(false).phase(Phase::Deleting);
+        let next = plan(&w.doing(O::Deleting)).next;
+        (next.operation, next.op_id)
+    };
+    assert_eq!(keep(ws().standby()), (O::Archiving, Some(op(NEW))));
+    assert_eq!(keep(ws().leftover()), (O::Archiving, Some(op(NEW))));
+    assert_eq!(keep(ws().running()), (O::Stopping, Some(op(NEW))));
 }
 
 #[test]
