@@ -86,7 +86,9 @@ impl From<DieselError> for DbError {
                 }
             }
             DieselError::DatabaseError(
-                DatabaseErrorKind::ClosedConnection | DatabaseErrorKind::UnableToSendCommand,
+                DatabaseErrorKind::ClosedConnection
+                | DatabaseErrorKind::UnableToSendCommand
+                | DatabaseErrorKind::SerializationFailure,
                 info,
             ) => Self::Unavailable(info.message().to_owned()),
             DieselError::DatabaseError(_, ref info)
@@ -94,11 +96,12 @@ impl From<DieselError> for DbError {
             {
                 Self::Forbidden(info.message().to_owned())
             }
-            // An administrator's shutdown, a crash of the server or a connection cut off.
+            // An administrator's shutdown, a crash of the server, a connection cut off, a deadlock.
             DieselError::DatabaseError(_, ref info)
                 if info.message().starts_with("terminating connection")
                     || info.message().contains("connection closed")
-                    || info.message().starts_with("the database system is") =>
+                    || info.message().starts_with("the database system is")
+                    || info.message().starts_with("deadlock detected") =>
             {
                 Self::Unavailable(info.message().to_owned())
             }

@@ -5,7 +5,7 @@ mod users;
 mod watch;
 
 pub use list::{Comparison, Field, Filter, ListQuery, Operator, OrderBy, PageStart};
-pub use watch::{Changes, WatchToken};
+pub use watch::{Change, Changes, WatchScope, WatchToken};
 
 use chrono::{DateTime, Utc};
 use diesel::{

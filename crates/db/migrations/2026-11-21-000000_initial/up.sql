@@ -113,11 +113,15 @@ CREATE INDEX workspaces_alive ON workspaces (id) WHERE phase <> 'DELETED';
 CREATE INDEX workspaces_change ON workspaces (change_xid);
 
 -- A commit order for watchers: every row carries the transaction that wrote it last. A watcher that has
--- seen everything below the oldest running transaction has missed nothing (docs/adr/006).
+-- seen everything below the oldest running transaction has missed nothing (docs/adr/006). The generation
+-- (etag) also moves when ttl, which may not write it, changes what the user may have seen.
 CREATE FUNCTION workspaces_touch() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     NEW.updated_at := now();
     NEW.change_xid := pg_current_xact_id()::text::bigint;
+    IF TG_OP = 'UPDATE' AND NEW.desired_state <> OLD.desired_state AND NEW.generation = OLD.generation THEN
+        NEW.generation := OLD.generation + 1;
+    END IF;
     RETURN NEW;
 END
 $$;
@@ -129,7 +133,7 @@ CREATE TABLE leader (
     name text PRIMARY KEY,
     holder text NOT NULL DEFAULT '',
     epoch bigint NOT NULL DEFAULT 0,
-    expires_at timestamptz NOT NULL DEFAULT '-infinity'
+    expires_at timestamptz NOT NULL DEFAULT 'epoch'
 );
 INSERT INTO leader (name) VALUES ('observer'), ('wc'), ('ttl'), ('gc');
 
@@ -157,11 +161,13 @@ DECLARE
 BEGIN
     FOREACH role IN ARRAY ARRAY['windlass_api', 'windlass_observer', 'windlass_wc', 'windlass_ttl', 'windlass_gc']
     LOOP
-        BEGIN
-            EXECUTE format('CREATE ROLE %I LOGIN', role);
-        EXCEPTION WHEN duplicate_object OR unique_violation THEN
-            NULL;
-        END;
+        IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = role) THEN
+            BEGIN
+                EXECUTE format('CREATE ROLE %I LOGIN', role);
+            EXCEPTION WHEN duplicate_object OR unique_violation THEN
+                NULL;
+            END;
+        END IF;
         EXECUTE format('GRANT USAGE ON SCHEMA public TO %I', role);
     END LOOP;
 END

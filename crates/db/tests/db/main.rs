@@ -1,0 +1,14 @@
+//! Everything of `windlass-db` against a real PostgreSQL, each test with a cluster of its own.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod common;
+mod control;
+mod gc;
+mod grants;
+mod leader;
+mod migrate;
+mod observation;
+mod ttl;
+mod watch;
+mod wishes;
