@@ -17,6 +17,7 @@ pub mod observation;
 pub mod phase;
 pub mod planner;
 pub mod policy;
+pub mod recover;
 pub mod ttl;
 
 pub use conditions::{Condition, ConditionStatus, Conditions};

@@ -3,7 +3,7 @@
 use crate::{
     control::{Control, Workspace},
     error_reason::ErrorReason,
-    home::Home,
+    home::{Home, HomeLocation},
     phase::Phase,
 };
 
@@ -60,8 +60,19 @@ pub fn recover(ws: &Workspace, accept: Option<Accept>) -> Result<Control, Recove
     }
     let mut next = ws.control.clone();
     next.clear_error();
+    // A volume whose archive is gone or corrupt may be the only copy: it is not made room of, but compared
+    // with the accepted archive before it goes, and is the home again if it differs (VolumeChanged).
+    let leftover = next
+        .home
+        .volume_id
+        .filter(|_| next.home.location == HomeLocation::Archive);
     match (ws.control.error_reason, accept) {
         (Some(ErrorReason::DataLost), None) => return Err(RecoverError::AcceptRequired),
+        (Some(ErrorReason::ArchiveCorrupted), Some(_))
+            if ws.control.home.home_volume().is_some() =>
+        {
+            return Err(RecoverError::AcceptRefused);
+        }
         (
             Some(ErrorReason::DataLost | ErrorReason::ArchiveCorrupted),
             Some(Accept::Archive(key)),
@@ -70,7 +81,7 @@ pub fn recover(ws: &Workspace, accept: Option<Accept>) -> Result<Control, Recove
                 return Err(RecoverError::ArchiveNotFound);
             }
             next.archive_key = Some(key);
-            next.home = Home::archive(None);
+            next.home = Home::archive(leftover);
         }
         (Some(ErrorReason::DataLost), Some(Accept::StartEmpty)) => next.home = Home::none(),
         (Some(ErrorReason::DataLost), Some(Accept::AdoptVolume)) => {

@@ -8,6 +8,7 @@ mod fixpoint;
 mod gc;
 mod operations;
 mod phases;
+mod recovery;
 mod support;
 mod ttl;
 mod world;
