@@ -63,9 +63,16 @@ async fn main() {
         workspace_id,
         op_id: Uuid::now_v7(),
     };
-    let report = restore(&store, &key, target.into(), spec.clone(), progress.clone(), none())
-        .await
-        .unwrap();
+    let report = restore(
+        &store,
+        &key,
+        target.into(),
+        spec.clone(),
+        progress.clone(),
+        none(),
+    )
+    .await
+    .unwrap();
     assert!(!report.already_complete);
     println!("restore  {:?}  {}  {progress:?}", begun.elapsed(), memory());
     let report = restore(&store, &key, target.into(), spec, progress, none()).await;
