@@ -145,7 +145,8 @@ pub(super) async fn collect(
     Ok(bytes.freeze())
 }
 
-/// Repeats a call whose body may break off half-way, which the SDK's own retries do not cover.
+/// Repeats a call whose body may break off half-way, which the SDK's own retries do not cover, or which
+/// the store answered with a refusal that may pass (a storm of 503).
 pub(super) async fn retrying<T, F, Fut>(call: F) -> Result<T, StoreError>
 where
     F: FnMut() -> Fut,
@@ -157,7 +158,7 @@ where
         .with_max_times(3)
         .with_jitter();
     call.retry(policy)
-        .when(|e: &StoreError| e.kind().is_transient())
+        .when(StoreError::worth_repeating)
         .notify(|e, delay| tracing::warn!(error = %e, ?delay, "store call failed, repeating"))
         .await
 }

@@ -40,6 +40,8 @@ pub struct StoreError {
     code: Option<String>,
     status: Option<u16>,
     message: String,
+    /// No answer at all, after the SDK's own attempts and timeouts.
+    unanswered: bool,
 }
 
 impl StoreError {
@@ -50,6 +52,7 @@ impl StoreError {
             code: None,
             status: None,
             message: message.into(),
+            unanswered: false,
         }
     }
 
@@ -60,7 +63,14 @@ impl StoreError {
             code: Some(code.to_owned()),
             status: None,
             message: message.to_owned(),
+            unanswered: false,
         }
+    }
+
+    /// Whether repeating is worth more than the SDK already tried. A store that gives no answer has
+    /// used up every attempt's timeout: trying again would only hide for minutes that it hangs.
+    pub(super) fn worth_repeating(&self) -> bool {
+        self.kind.is_transient() && !self.unanswered
     }
 
     /// What to do about it.
@@ -134,6 +144,10 @@ where
         code,
         status,
         message,
+        unanswered: matches!(
+            error,
+            SdkError::TimeoutError(_) | SdkError::DispatchFailure(_)
+        ),
     }
 }
 
