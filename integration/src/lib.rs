@@ -1,0 +1,22 @@
+//! The harness of the scenarios in `tests/`: a whole Windlass of its own for each test.
+//!
+//! - `world`: starts PostgreSQL, Redis, the S3 store and the services, and takes them away again
+//! - `services`: the service processes; killing one is a real `kill -9`
+//! - `clients`: gRPC clients of all services
+//! - `docker`: the engine as a bystander sees it, through the `docker` program
+//! - `home`: writes homes, and compares them by the digest of every file
+//! - `wait`: the one way to wait
+//!
+//! Nothing is skipped: where PostgreSQL, Redis or a Docker engine is missing, a test fails and says so.
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+pub mod clients;
+pub mod docker;
+pub mod home;
+pub mod services;
+pub mod wait;
+pub mod world;
+
+pub use services::Name;
+pub use world::World;

@@ -66,6 +66,7 @@ impl Pass for Observe {
         let began = Instant::now();
 
         // Load.
+        let began_at = self.pool.now().await?;
         let hosts = self.pool.hosts().await?;
         if let Some(events) = &mut self.events {
             events.follow(&hosts);
@@ -81,10 +82,11 @@ impl Pass for Observe {
             .iter()
             .map(|v| (v.host_id, v.resources.as_ref().err().cloned()))
             .collect();
-        let changed = changed(&records, Gathered::from_views(&mut views), Utc::now());
+        let changed = changed(&records, Gathered::from_views(&mut views), began_at);
 
         // Act.
         let observation = Observation {
+            began_at,
             hosts: host_results,
             store,
             changed,

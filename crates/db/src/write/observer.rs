@@ -1,8 +1,9 @@
 //! What observer writes: the conditions that changed, and how fresh each host and the store are. All of a
-//! pass is one transaction, so that `observed_at` and the freshness of the same pass are the same instant:
-//! only a later pass is later.
+//! pass carries one instant, the one at which it began: what happened later it may not have seen, and only
+//! a later pass is later.
 
-use diesel::sql_types::{Array, Bool, Jsonb, Text, Uuid as SqlUuid};
+use chrono::{DateTime, Utc};
+use diesel::sql_types::{Array, Bool, Jsonb, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 use windlass_domain::{Conditions, HostId, WorkspaceId};
@@ -14,8 +15,10 @@ use crate::{
 };
 
 /// What a pass saw.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Observation {
+    /// When the pass began, by PostgreSQL's clock.
+    pub began_at: DateTime<Utc>,
     /// Hosts, with the error if one could not be observed.
     pub hosts: Vec<(HostId, Option<String>)>,
     /// Whether the store was listed in full since the last pass that said so, or the error.
@@ -61,21 +64,23 @@ impl Pool {
             Box::pin(async move {
                 diesel::sql_query(
                     "UPDATE hosts AS h
-                     SET last_observed_at = CASE WHEN s.ok THEN now() ELSE h.last_observed_at END,
+                     SET last_observed_at = CASE WHEN s.ok THEN $4 ELSE h.last_observed_at END,
                          observe_error = s.error
                      FROM unnest($1, $2, $3) AS s (id, ok, error) WHERE h.id = s.id",
                 )
                 .bind::<Array<SqlUuid>, _>(host_ids)
                 .bind::<Array<Bool>, _>(host_ok)
                 .bind::<Array<Text>, _>(host_errors)
+                .bind::<Timestamptz, _>(seen.began_at)
                 .execute(conn)
                 .await?;
                 match seen.store {
                     StoreFreshness::Unchanged => {}
                     StoreFreshness::Listed => {
                         diesel::sql_query(
-                            "UPDATE archive_store SET last_observed_at = now(), observe_error = ''",
+                            "UPDATE archive_store SET last_observed_at = $1, observe_error = ''",
                         )
+                        .bind::<Timestamptz, _>(seen.began_at)
                         .execute(conn)
                         .await?;
                     }
@@ -92,11 +97,12 @@ impl Pool {
                     return Ok(0);
                 }
                 Ok(diesel::sql_query(
-                    "UPDATE workspaces AS w SET conditions = s.conditions, observed_at = now()
+                    "UPDATE workspaces AS w SET conditions = s.conditions, observed_at = $3
                      FROM unnest($1, $2) AS s (id, conditions) WHERE w.id = s.id",
                 )
                 .bind::<Array<SqlUuid>, _>(ids)
                 .bind::<Array<Jsonb>, _>(values)
+                .bind::<Timestamptz, _>(seen.began_at)
                 .execute(conn)
                 .await?)
             })

@@ -1,0 +1,62 @@
+//! gRPC clients.
+
+use tonic::transport::Channel;
+use windlass_proto::v1::{
+    agent_service_client::AgentServiceClient, gc_service_client::GcServiceClient,
+    host_service_client::HostServiceClient, observer_service_client::ObserverServiceClient,
+    ttl_service_client::TtlServiceClient, wc_service_client::WcServiceClient,
+    workspace_service_client::WorkspaceServiceClient,
+};
+use windlass_service::{AuthChannel, Secret};
+
+use crate::{Name, World};
+
+/// A client of the workspaces.
+pub type Workspaces = WorkspaceServiceClient<AuthChannel>;
+
+impl World {
+    fn channel(&self, name: Name) -> AuthChannel {
+        windlass_service::connect(&self.address(name), &Secret::from(self.token.as_str()))
+            .expect("a loopback address")
+    }
+
+    /// A channel without a token.
+    pub fn anonymous(&self, name: Name) -> Channel {
+        windlass_service::channel(&self.address(name)).expect("a loopback address")
+    }
+
+    /// The api as the admin.
+    pub fn workspaces(&self) -> Workspaces {
+        WorkspaceServiceClient::new(self.channel(Name::Api))
+    }
+
+    /// Hosts, as the admin.
+    pub fn hosts(&self) -> HostServiceClient<AuthChannel> {
+        HostServiceClient::new(self.channel(Name::Api))
+    }
+
+    /// The agent.
+    pub fn agent(&self) -> AgentServiceClient<AuthChannel> {
+        AgentServiceClient::new(self.channel(Name::Agent))
+    }
+
+    /// The observer.
+    pub fn observer(&self) -> ObserverServiceClient<AuthChannel> {
+        ObserverServiceClient::new(self.channel(Name::Observer))
+    }
+
+    /// The workspace controller.
+    pub fn wc(&self) -> WcServiceClient<AuthChannel> {
+        WcServiceClient::new(self.channel(Name::Wc))
+    }
+
+    /// The TTL runner.
+    pub fn ttl(&self) -> TtlServiceClient<AuthChannel> {
+        TtlServiceClient::new(self.channel(Name::Ttl))
+    }
+
+    /// The garbage collector.
+    pub fn gc(&self) -> GcServiceClient<AuthChannel> {
+        GcServiceClient::new(self.channel(Name::Gc))
+    }
+}

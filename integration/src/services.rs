@@ -1,0 +1,151 @@
+//! The service processes of one world.
+
+use std::{
+    collections::HashMap,
+    ffi::OsString,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use rustix::process::Signal;
+use windlass_local::process::{Process, ProcessSpec};
+
+/// A service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Name {
+    Api,
+    Agent,
+    Observer,
+    Wc,
+    Ttl,
+    Gc,
+}
+
+impl Name {
+    /// Every service, in the order they are started.
+    pub const ALL: [Self; 6] = [
+        Self::Agent,
+        Self::Observer,
+        Self::Wc,
+        Self::Ttl,
+        Self::Gc,
+        Self::Api,
+    ];
+
+    /// Its word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Api => "api",
+            Self::Agent => "agent",
+            Self::Observer => "observer",
+            Self::Wc => "wc",
+            Self::Ttl => "ttl",
+            Self::Gc => "gc",
+        }
+    }
+}
+
+/// The processes of one world.
+#[derive(Debug)]
+pub struct Services {
+    dir: PathBuf,
+    env: HashMap<String, String>,
+    ports: HashMap<Name, u16>,
+    running: HashMap<Name, Process>,
+}
+
+impl Services {
+    /// None runs yet. All get `env`; logs go to `dir`.
+    pub fn new(dir: &Path, env: HashMap<String, String>, ports: HashMap<Name, u16>) -> Self {
+        Self {
+            dir: dir.to_owned(),
+            env,
+            ports,
+            running: HashMap::new(),
+        }
+    }
+
+    /// Where a service listens.
+    pub fn address(&self, name: Name) -> String {
+        format!("http://127.0.0.1:{}", self.ports[&name])
+    }
+
+    /// Changes the environment of what is started from now on.
+    pub fn set_env(&mut self, key: &str, value: &str) {
+        self.env.insert(key.to_owned(), value.to_owned());
+    }
+
+    /// Starts a service.
+    pub fn start(&mut self, name: Name) {
+        let word = name.as_str();
+        let log = self.dir.join(format!("{word}.log"));
+        let mut spec = ProcessSpec::new(word, binary(&format!("windlass-{word}")), log);
+        spec.die_with_parent = true;
+        let upper = word.to_uppercase();
+        let own = [
+            (
+                format!("WINDLASS_{upper}_LISTEN"),
+                format!("127.0.0.1:{}", self.ports[&name]),
+            ),
+            // Any port: nobody asks for metrics here.
+            (
+                format!("WINDLASS_{upper}_HTTP_LISTEN"),
+                "127.0.0.1:0".to_owned(),
+            ),
+            (
+                "WINDLASS_DATABASE_URL".to_owned(),
+                self.env
+                    .get(&format!("DATABASE_URL_{word}"))
+                    .cloned()
+                    .unwrap_or_default(),
+            ),
+        ];
+        let pair = |(k, v): (String, String)| (OsString::from(k), OsString::from(v));
+        spec.env = self.env.clone().into_iter().chain(own).map(pair).collect();
+        let process = Process::spawn(&spec).expect("the service starts");
+        self.running.insert(name, process);
+    }
+
+    /// `kill -9`.
+    pub async fn kill(&mut self, name: Name) {
+        let process = self.running.remove(&name).expect("the service runs");
+        process.signal(Signal::KILL);
+        process.wait().await;
+    }
+
+    /// SIGTERM, and waits until it has stopped.
+    pub async fn stop(&mut self, name: Name) {
+        let process = self.running.remove(&name).expect("the service runs");
+        process.stop(Signal::TERM, Duration::from_secs(20)).await;
+    }
+
+    /// Whether it still runs.
+    pub fn is_running(&self, name: Name) -> bool {
+        self.running
+            .get(&name)
+            .is_some_and(|p| p.exited().is_none())
+    }
+
+    /// The last lines of every log, for a failing test.
+    pub fn logs(&self) -> String {
+        let tail =
+            |(name, p): (&Name, &Process)| format!("--- {}\n{}\n", name.as_str(), p.log_tail());
+        self.running.iter().map(tail).collect()
+    }
+}
+
+/// The binary beside the test's own: `just test` builds them all before it runs any test.
+fn binary(name: &str) -> PathBuf {
+    let exe = std::env::current_exe().expect("the test's own path");
+    let target = exe
+        .parent()
+        .and_then(Path::parent)
+        .expect("target/<profile>");
+    let path = target.join(name);
+    assert!(
+        path.exists(),
+        "{} is missing: build the services first (`just build`)",
+        path.display()
+    );
+    path
+}
