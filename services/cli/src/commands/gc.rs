@@ -1,0 +1,89 @@
+//! `windlass gc`.
+
+use std::time::Duration;
+
+use chrono::Utc;
+use serde_json::json;
+use windlass_proto::v1;
+
+use crate::args::{GcCommand, Output};
+use crate::client::{Client, request_within};
+use crate::error::CliError;
+use crate::output::{self, json, table};
+
+/// A pass over a large bucket takes its time.
+const TIMEOUT: Duration = Duration::from_secs(600);
+
+/// Runs one of them.
+pub async fn run(client: &Client, command: GcCommand, output: Output) -> Result<(), CliError> {
+    let mut gc = client.gc()?;
+    let failed =
+        |status| CliError::from_status(&status, "garbage collector", &client.settings().gc);
+    match command {
+        GcCommand::Plan => {
+            let answer = gc.plan(request_within(v1::PlanRequest {}, TIMEOUT)).await;
+            let pass = answer
+                .map_err(failed)?
+                .into_inner()
+                .pass
+                .unwrap_or_default();
+            match output {
+                Output::Json => output::print_json(&json::gc_pass(&pass)),
+                Output::Id => print_keys(&due(&pass)),
+                Output::Table => print_pass(&pass),
+            }
+        }
+        GcCommand::Run { override_breaker } => {
+            let message = v1::GcServiceRunOnceRequest { override_breaker };
+            let answer = gc.run_once(request_within(message, TIMEOUT)).await;
+            let done = answer.map_err(failed)?.into_inner();
+            let pass = done.pass.unwrap_or_default();
+            match output {
+                Output::Json => output::print_json(&json!({
+                    "pass": json::gc_pass(&pass),
+                    "deleted_keys": done.deleted_keys,
+                    "aborted_uploads": done.aborted_uploads,
+                })),
+                Output::Id => print_keys(&done.deleted_keys),
+                Output::Table => {
+                    print_pass(&pass);
+                    println!(
+                        "deleted {} objects, aborted {} stale uploads",
+                        done.deleted_keys.len(),
+                        done.aborted_uploads
+                    );
+                }
+            }
+            if !pass.refusal.is_empty() {
+                let message = format!("the pass deleted nothing: {}", pass.refusal);
+                return Err(CliError::Failed(message));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn due(pass: &v1::GcPass) -> Vec<String> {
+    let due = pass
+        .items
+        .iter()
+        .filter(|i| i.verdict() == v1::GcVerdict::Delete);
+    due.flat_map(|item| item.keys.clone()).collect()
+}
+
+fn print_keys(keys: &[String]) {
+    keys.iter().for_each(|key| println!("{key}"));
+}
+
+fn print_pass(pass: &v1::GcPass) {
+    if !pass.items.is_empty() {
+        println!("{}", table::gc_items(&pass.items, Utc::now()));
+    }
+    println!(
+        "{} groups in the store, {} of them protected",
+        pass.total_count, pass.protected_count
+    );
+    if !pass.refusal.is_empty() {
+        println!("a pass deletes nothing: {}", pass.refusal);
+    }
+}

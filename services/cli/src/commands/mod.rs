@@ -1,0 +1,50 @@
+//! One file per group of commands.
+
+mod doctor;
+mod gc;
+mod host;
+mod recover;
+mod workspace;
+
+use std::io::IsTerminal as _;
+use std::process::ExitCode;
+
+use clap::CommandFactory as _;
+
+use crate::args::{Cli, Command};
+use crate::client::Client;
+use crate::error::CliError;
+use crate::settings::Settings;
+use crate::up;
+
+/// Runs the command.
+pub async fn run(cli: Cli) -> Result<ExitCode, CliError> {
+    let output = cli.output;
+    let client = || Settings::load(&cli.connection).map(Client::new);
+    match cli.command {
+        Command::Workspace(command) => workspace::run(&client()?, command, output).await?,
+        Command::Host(command) => host::run(&client()?, command, output).await?,
+        Command::Gc(command) => gc::run(&client()?, command, output).await?,
+        Command::Recover(args) => recover::run(&client()?, args, output).await?,
+        Command::Doctor => return doctor::run(&client()?, output).await,
+        Command::Completion { shell } => {
+            let mut command = Cli::command();
+            clap_complete::generate(shell, &mut command, "windlass", &mut std::io::stdout());
+        }
+        Command::Up(args) => up::run(args).await?,
+        Command::UpRoot(args) => up::root::run(args).await?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Asks a question on the terminal; where there is none, or with `yes`, the answer is yes.
+fn confirmed(question: &str, yes: bool) -> bool {
+    let stdin = std::io::stdin();
+    if yes || !stdin.is_terminal() || !std::io::stderr().is_terminal() {
+        return true;
+    }
+    eprint!("{question} [y/N] ");
+    let mut answer = String::new();
+    let read = stdin.read_line(&mut answer);
+    read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes")
+}

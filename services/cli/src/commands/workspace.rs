@@ -1,0 +1,365 @@
+//! `windlass workspace`.
+
+use chrono::Utc;
+use prost_types::FieldMask;
+use windlass_proto::v1;
+
+use super::confirmed;
+use crate::args::{
+    CreateArgs, DeleteArgs, Desired, ListArgs, MoveArgs, Output, UpdateArgs, WaitArgs,
+    WorkspaceCommand,
+};
+use crate::client::{Client, request};
+use crate::error::CliError;
+use crate::output::{self, json, table};
+use crate::resolve::{self, Scope};
+use crate::values::{Ttl, relative, time, wire_duration};
+use crate::wait::{self, Goal};
+
+/// Runs one of them.
+pub async fn run(
+    client: &Client,
+    command: WorkspaceCommand,
+    output: Output,
+) -> Result<(), CliError> {
+    match command {
+        WorkspaceCommand::Create(args) => create(client, args, output).await,
+        WorkspaceCommand::List(args) => list(client, args, output).await,
+        WorkspaceCommand::Get(args) => {
+            let found = resolve::workspace(client, &args.id, Scope::Deleted).await?;
+            output::workspace(&found, output);
+            Ok(())
+        }
+        WorkspaceCommand::Start(args) => go(client, args, Desired::Running, output).await,
+        WorkspaceCommand::Stop(args) => go(client, args, Desired::Standby, output).await,
+        WorkspaceCommand::Archive(args) => go(client, args, Desired::Archived, output).await,
+        WorkspaceCommand::Update(args) => update(client, args, output).await,
+        WorkspaceCommand::Delete(args) => delete(client, args, output).await,
+        WorkspaceCommand::Undelete(args) => {
+            let id = deleted_one(client, &args.id).await?;
+            let message = v1::UndeleteWorkspaceRequest { id };
+            let answer = client
+                .workspaces()?
+                .undelete_workspace(request(message))
+                .await;
+            let back = answer.map_err(client.api_error())?.into_inner();
+            output::outcome(&back, output);
+            Ok(())
+        }
+        WorkspaceCommand::Watch { id } => watch(client, id, output).await,
+        WorkspaceCommand::Explain(args) => {
+            let id = resolve::workspace(client, &args.id, Scope::Deleted)
+                .await?
+                .id;
+            let message = v1::ExplainWorkspaceRequest { id };
+            let answer = client
+                .workspaces()?
+                .explain_workspace(request(message))
+                .await;
+            let explained = answer.map_err(client.api_error())?.into_inner();
+            match output {
+                Output::Json => output::print_json(&json::explain(&explained)),
+                Output::Id => println!("{}", explained.workspace.unwrap_or_default().id),
+                Output::Table => println!("{}", table::explain(&explained, Utc::now())),
+            }
+            Ok(())
+        }
+        WorkspaceCommand::KeepAwake { id, duration } => {
+            let workspace = resolve::workspace(client, &id, Scope::Live).await?;
+            let message = v1::KeepAwakeRequest {
+                id: workspace.id.clone(),
+                duration: Some(wire_duration(duration)),
+            };
+            let answer = client.workspaces()?.keep_awake(request(message)).await;
+            let lease = answer.map_err(client.api_error())?.into_inner();
+            match (output, time(lease.expire_time.as_ref())) {
+                (Output::Json, _) => output::print_json(&json::keep_awake(&workspace.id, &lease)),
+                (Output::Id, _) => println!("{}", workspace.id),
+                (Output::Table, Some(until)) => {
+                    let when = relative(until, Utc::now());
+                    println!("{} is kept awake; the lease ends {when}", workspace.name);
+                }
+                (Output::Table, None) => println!("{} has no lease any more", workspace.name),
+            }
+            Ok(())
+        }
+        WorkspaceCommand::Archives(args) => {
+            let id = resolve::workspace(client, &args.id, Scope::Deleted)
+                .await?
+                .id;
+            let message = v1::ListWorkspaceArchivesRequest { id };
+            let answer = client
+                .workspaces()?
+                .list_workspace_archives(request(message))
+                .await;
+            let archives = answer.map_err(client.api_error())?.into_inner().archives;
+            let table = |archives: &[_]| table::archives(archives, Utc::now());
+            output::list(&archives, output, json::archive, |a| &a.key, table);
+            Ok(())
+        }
+    }
+}
+
+fn wire_state(desired: Desired) -> v1::DesiredState {
+    match desired {
+        Desired::Running => v1::DesiredState::Running,
+        Desired::Standby => v1::DesiredState::Standby,
+        Desired::Archived => v1::DesiredState::Archived,
+    }
+}
+
+async fn wait_and_print(
+    client: &Client,
+    workspace: v1::Workspace,
+    goal: Goal,
+    wait: WaitArgs,
+    output: Output,
+) -> Result<(), CliError> {
+    let now = if wait.no_wait {
+        workspace
+    } else {
+        wait::until(client, &workspace, goal, wait.timeout).await?
+    };
+    output::outcome(&now, output);
+    Ok(())
+}
+
+async fn create(client: &Client, args: CreateArgs, output: Output) -> Result<(), CliError> {
+    let desired = wire_state(args.desired);
+    let limits = args.limits;
+    let message = v1::CreateWorkspaceRequest {
+        workspace: Some(v1::Workspace {
+            name: args.name,
+            description: args.description,
+            image: args.image.unwrap_or_default(),
+            desired_state: desired.into(),
+            standby_ttl: args.ttls.standby_ttl.and_then(Ttl::to_wire),
+            archive_ttl: args.ttls.archive_ttl.and_then(Ttl::to_wire),
+            limits: Some(v1::Limits {
+                cpu_millis: limits.cpu.unwrap_or(0),
+                memory_bytes: limits.memory.unwrap_or(0),
+                pids: limits.pids.unwrap_or(0),
+            }),
+            ..v1::Workspace::default()
+        }),
+        request_id: args.request_id.map(|id| id.to_string()).unwrap_or_default(),
+    };
+    let answer = client
+        .workspaces()?
+        .create_workspace(request(message))
+        .await;
+    let created = answer.map_err(client.api_error())?.into_inner();
+    // A repeated create answers with the workspace of then, which may be wanted otherwise by now.
+    let goal = Goal::Reached(created.desired_state());
+    wait_and_print(client, created, goal, args.wait, output).await
+}
+
+async fn list(client: &Client, args: ListArgs, output: Output) -> Result<(), CliError> {
+    let filter = args.filter.unwrap_or_default();
+    let order = args.order_by.unwrap_or_default();
+    let found = resolve::list(client, &filter, &order, args.deleted, args.limit).await?;
+    let table = |found: &[_]| table::workspaces(found, Utc::now());
+    output::list(&found, output, json::workspace, |w| &w.id, table);
+    Ok(())
+}
+
+async fn go(
+    client: &Client,
+    args: MoveArgs,
+    desired: Desired,
+    output: Output,
+) -> Result<(), CliError> {
+    let state = wire_state(desired);
+    let before = resolve::workspace(client, &args.id, Scope::Live).await?;
+    let wish = v1::Workspace {
+        id: before.id,
+        desired_state: state.into(),
+        ..v1::Workspace::default()
+    };
+    let after = store(client, wish, vec!["desired_state".to_owned()]).await?;
+    wait_and_print(client, after, Goal::Reached(state), args.wait, output).await
+}
+
+async fn store(
+    client: &Client,
+    workspace: v1::Workspace,
+    paths: Vec<String>,
+) -> Result<v1::Workspace, CliError> {
+    let message = v1::UpdateWorkspaceRequest {
+        workspace: Some(workspace),
+        update_mask: Some(FieldMask { paths }),
+    };
+    let answer = client
+        .workspaces()?
+        .update_workspace(request(message))
+        .await;
+    Ok(answer.map_err(client.api_error())?.into_inner())
+}
+
+async fn update(client: &Client, args: UpdateArgs, output: Output) -> Result<(), CliError> {
+    let (mut changed, paths) = changes(&args);
+    if paths.is_empty() {
+        return Err(CliError::Usage(
+            "nothing to change: see windlass workspace update --help".to_owned(),
+        ));
+    }
+    changed.id = resolve::workspace(client, &args.id, Scope::Live).await?.id;
+    let after = store(client, changed, paths).await?;
+    output::workspace(&after, output);
+    Ok(())
+}
+
+/// The fields given, and their paths.
+fn changes(args: &UpdateArgs) -> (v1::Workspace, Vec<String>) {
+    let mut paths = Vec::new();
+    let mut given = |path: &str, is_given: bool| {
+        if is_given {
+            paths.push(path.to_owned());
+        }
+    };
+    given("name", args.name.is_some());
+    given("description", args.description.is_some());
+    given("image", args.image.is_some());
+    given("desired_state", args.desired.is_some());
+    given("standby_ttl", args.ttls.standby_ttl.is_some());
+    given("archive_ttl", args.ttls.archive_ttl.is_some());
+    given("limits.cpu_millis", args.limits.cpu.is_some());
+    given("limits.memory_bytes", args.limits.memory.is_some());
+    given("limits.pids", args.limits.pids.is_some());
+    let workspace = v1::Workspace {
+        name: args.name.clone().unwrap_or_default(),
+        description: args.description.clone().unwrap_or_default(),
+        image: args.image.clone().unwrap_or_default(),
+        desired_state: args.desired.map_or(0, |desired| wire_state(desired).into()),
+        standby_ttl: args.ttls.standby_ttl.and_then(Ttl::to_wire),
+        archive_ttl: args.ttls.archive_ttl.and_then(Ttl::to_wire),
+        limits: Some(v1::Limits {
+            cpu_millis: args.limits.cpu.unwrap_or(0),
+            memory_bytes: args.limits.memory.unwrap_or(0),
+            pids: args.limits.pids.unwrap_or(0),
+        }),
+        etag: args.etag.clone().unwrap_or_default(),
+        ..v1::Workspace::default()
+    };
+    (workspace, paths)
+}
+
+async fn delete(client: &Client, args: DeleteArgs, output: Output) -> Result<(), CliError> {
+    let before = match resolve::workspace(client, &args.id, Scope::Careful).await {
+        // Deleting again is no error, and may add discard_home.
+        Err(CliError::NotFound(_)) if args.discard_home => {
+            let id = deleted_one(client, &args.id).await?;
+            resolve::workspace(client, &id, Scope::Deleted).await?
+        }
+        other => other?,
+    };
+    let lost = if args.discard_home {
+        "; its home is lost"
+    } else {
+        ""
+    };
+    let question = format!("Delete {} ({}){lost}?", before.name, before.id);
+    if !confirmed(&question, args.yes) {
+        return Err(CliError::Failed("not deleted".to_owned()));
+    }
+    let message = v1::DeleteWorkspaceRequest {
+        id: before.id,
+        etag: String::new(),
+        discard_home: args.discard_home,
+    };
+    let answer = client
+        .workspaces()?
+        .delete_workspace(request(message))
+        .await;
+    let after = answer.map_err(client.api_error())?.into_inner();
+    wait_and_print(client, after, Goal::Deleted, args.wait, output).await
+}
+
+/// The id of a deleted workspace by id or name; the one deleted last if several had the name.
+async fn deleted_one(client: &Client, text: &str) -> Result<String, CliError> {
+    if uuid::Uuid::try_parse(text).is_ok() {
+        return Ok(text.to_owned());
+    }
+    let all = resolve::list(client, "", "", true, None).await?;
+    let newest = all
+        .into_iter()
+        .filter(|w| w.delete_time.is_some() && w.name == text)
+        .max_by_key(|w| time(w.delete_time.as_ref()));
+    match newest {
+        Some(workspace) => Ok(workspace.id),
+        None => Ok(resolve::workspace(client, text, Scope::Deleted).await?.id),
+    }
+}
+
+async fn watch(client: &Client, id: Option<String>, output: Output) -> Result<(), CliError> {
+    let id = match id {
+        Some(text) => resolve::workspace(client, &text, Scope::Deleted).await?.id,
+        None => String::new(),
+    };
+    let mut resume_token = String::new();
+    loop {
+        let message = v1::WatchWorkspacesRequest {
+            id: id.clone(),
+            resume_token: resume_token.clone(),
+        };
+        let answer = client.workspaces()?.watch_workspaces(message).await;
+        let mut stream = answer.map_err(client.api_error())?.into_inner();
+        // However the stream ends, it is resumed; only a call that is refused ends the watch.
+        while let Ok(Some(message)) = stream.message().await {
+            if let Some(workspace) = &message.workspace {
+                print_change(workspace, output);
+            }
+            if !message.resume_token.is_empty() {
+                resume_token = message.resume_token;
+            }
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    }
+}
+
+fn print_change(w: &v1::Workspace, output: Output) {
+    match output {
+        // One document per line.
+        Output::Json => println!("{}", json::workspace(w)),
+        Output::Id => println!("{}", w.id),
+        Output::Table => {
+            let now = Utc::now().format("%H:%M:%S");
+            let (phase, desired) = (output::phase(w), output::desired(w));
+            let mut line = format!("{now}  {}  {phase}  desired {desired}", w.name);
+            if w.operation() != v1::Operation::None {
+                line = format!("{line}  {}", output::operation(w));
+            }
+            if !w.error_reason.is_empty() {
+                line = format!("{line}  {}: {}", w.error_reason, w.error_message);
+            }
+            println!("{line}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::args::{Cli, Command};
+
+    fn update(line: &str) -> UpdateArgs {
+        let cli = Cli::try_parse_from(line.split_whitespace()).unwrap();
+        match cli.command {
+            Command::Workspace(WorkspaceCommand::Update(args)) => args,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_mask_names_what_was_given_and_nothing_else() {
+        let args = update("windlass ws update x --image a:1 --standby-ttl default --memory 1GiB");
+        let (workspace, paths) = changes(&args);
+        assert_eq!(paths, ["image", "standby_ttl", "limits.memory_bytes"]);
+        assert_eq!(workspace.standby_ttl, None);
+        assert_eq!(workspace.limits.unwrap().memory_bytes, 1 << 30);
+        let (_, nothing) = changes(&update("windlass ws update x"));
+        assert!(nothing.is_empty());
+    }
+}

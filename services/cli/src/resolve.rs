@@ -1,0 +1,225 @@
+//! From what a person types to the one workspace or host meant: a UUID, a name, or a unique prefix.
+//!
+//! An exact name wins over any prefix; what fits several is an error that lists them, never a guess.
+
+use uuid::Uuid;
+use windlass_proto::v1;
+
+use crate::client::{Client, request};
+use crate::error::CliError;
+
+const PAGE: i32 = 500;
+/// The shortest prefix that is taken for one.
+const SHORTEST: usize = 3;
+/// How many candidates an error names.
+const SHOWN: usize = 5;
+
+/// What may be meant by a text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// Any workspace that is not deleted.
+    Live,
+    /// Deleted ones too, if no other fits.
+    Deleted,
+    /// As Live, but a prefix of a name does not suffice: for what cannot be taken back easily.
+    Careful,
+}
+
+/// The workspace meant.
+pub async fn workspace(
+    client: &Client,
+    text: &str,
+    scope: Scope,
+) -> Result<v1::Workspace, CliError> {
+    if let Ok(id) = Uuid::try_parse(text) {
+        let get = v1::GetWorkspaceRequest { id: id.to_string() };
+        let answer = client.workspaces()?.get_workspace(request(get)).await;
+        return Ok(answer.map_err(client.api_error())?.into_inner());
+    }
+    if !could_be_one(text) {
+        return Err(CliError::Usage(format!(
+            "{text:?} is neither an id nor a name of a workspace"
+        )));
+    }
+    let shown: &[bool] = match scope {
+        Scope::Deleted => &[false, true],
+        Scope::Live | Scope::Careful => &[false],
+    };
+    for &deleted in shown {
+        let named = list(client, &format!("name = \"{text}\""), "", deleted, None).await?;
+        if let Some(found) = choose(text, named, scope)? {
+            return Ok(found);
+        }
+        if text.len() >= SHORTEST {
+            let all = list(client, "", "", deleted, None).await?;
+            if let Some(found) = choose(text, all, scope)? {
+                return Ok(found);
+            }
+        }
+    }
+    Err(CliError::NotFound(format!("no workspace {text:?}")))
+}
+
+/// Letters, digits and hyphens: names and UUIDs have no others, and a filter has to be safe from them.
+fn could_be_one(text: &str) -> bool {
+    !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
+}
+
+/// The one candidate `text` means, if any does.
+fn choose(
+    text: &str,
+    candidates: Vec<v1::Workspace>,
+    scope: Scope,
+) -> Result<Option<v1::Workspace>, CliError> {
+    let (exact, others): (Vec<_>, Vec<_>) = candidates.into_iter().partition(|w| w.name == text);
+    let mut fitting = if exact.is_empty() && text.len() >= SHORTEST {
+        let lower = text.to_ascii_lowercase();
+        let by_name = scope != Scope::Careful;
+        others
+            .into_iter()
+            .filter(|w| w.id.starts_with(&lower) || (by_name && w.name.starts_with(text)))
+            .collect()
+    } else {
+        exact
+    };
+    if fitting.len() > 1 {
+        return Err(ambiguous(text, &fitting));
+    }
+    Ok(fitting.pop())
+}
+
+fn ambiguous(text: &str, fitting: &[v1::Workspace]) -> CliError {
+    let mut shown: Vec<String> = fitting
+        .iter()
+        .take(SHOWN)
+        .map(|w| format!("{} ({}, owner {})", w.id, w.name, w.owner))
+        .collect();
+    if fitting.len() > SHOWN {
+        shown.push(format!("and {} more", fitting.len() - SHOWN));
+    }
+    CliError::Usage(format!(
+        "{text:?} fits {} workspaces: {}",
+        fitting.len(),
+        shown.join(", ")
+    ))
+}
+
+/// All workspaces of a filter, page by page, up to `limit`.
+pub async fn list(
+    client: &Client,
+    filter: &str,
+    order_by: &str,
+    deleted: bool,
+    limit: Option<usize>,
+) -> Result<Vec<v1::Workspace>, CliError> {
+    let mut service = client.workspaces()?;
+    let mut all = Vec::new();
+    let mut page_token = String::new();
+    loop {
+        let message = v1::ListWorkspacesRequest {
+            page_size: PAGE,
+            page_token,
+            filter: filter.to_owned(),
+            order_by: order_by.to_owned(),
+            show_deleted: deleted,
+        };
+        let answer = service.list_workspaces(request(message)).await;
+        let page = answer.map_err(client.api_error())?.into_inner();
+        all.extend(page.workspaces);
+        let enough = limit.is_some_and(|limit| all.len() >= limit);
+        if page.next_page_token.is_empty() || enough {
+            all.truncate(limit.unwrap_or(usize::MAX));
+            return Ok(all);
+        }
+        page_token = page.next_page_token;
+    }
+}
+
+/// The id of the host meant: a UUID as it is, else the host of that name.
+pub fn host(hosts: &[v1::Host], text: &str) -> Result<String, CliError> {
+    if let Ok(id) = Uuid::try_parse(text) {
+        return Ok(id.to_string());
+    }
+    let found = hosts.iter().find(|host| host.name == text);
+    found
+        .map(|host| host.id.clone())
+        .ok_or_else(|| CliError::NotFound(format!("no host {text:?}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn some(names: &[(&str, &str)]) -> Vec<v1::Workspace> {
+        names
+            .iter()
+            .map(|(id, name)| v1::Workspace {
+                id: (*id).to_owned(),
+                name: (*name).to_owned(),
+                owner: "ann".to_owned(),
+                ..v1::Workspace::default()
+            })
+            .collect()
+    }
+
+    fn chosen(text: &str, scope: Scope) -> Option<String> {
+        let all = some(&[
+            ("0b1f34bd", "demo"),
+            ("0b1f99aa", "demo-two"),
+            ("77aa0000", "abcd"),
+        ]);
+        choose(text, all, scope).unwrap().map(|w| w.id)
+    }
+
+    #[test]
+    fn names_win_over_prefixes() {
+        assert_eq!(chosen("demo", Scope::Live).as_deref(), Some("0b1f34bd"));
+        assert_eq!(chosen("demo-", Scope::Live).as_deref(), Some("0b1f99aa"));
+        assert_eq!(chosen("0b1f3", Scope::Live).as_deref(), Some("0b1f34bd"));
+        assert_eq!(chosen("0B1F9", Scope::Live).as_deref(), Some("0b1f99aa"));
+        assert_eq!(chosen("77", Scope::Live), None);
+        assert_eq!(chosen("nobody", Scope::Live), None);
+    }
+
+    #[test]
+    fn care_takes_no_prefix_of_a_name() {
+        assert_eq!(chosen("abc", Scope::Live).as_deref(), Some("77aa0000"));
+        assert_eq!(chosen("abc", Scope::Careful), None);
+        assert_eq!(chosen("77aa", Scope::Careful).as_deref(), Some("77aa0000"));
+    }
+
+    #[test]
+    fn what_fits_several_lists_them() {
+        let all = some(&[("0b1f34bd", "one"), ("0b1f99aa", "two")]);
+        let error = choose("0b1f", all, Scope::Live).unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+        let text = error.to_string();
+        assert!(
+            text.contains("0b1f34bd (one, owner ann), 0b1f99aa (two"),
+            "{text}"
+        );
+        // Two owners may have the same name.
+        let same = some(&[("1", "demo"), ("2", "demo")]);
+        assert!(choose("demo", same, Scope::Live).is_err());
+    }
+
+    #[test]
+    fn filters_get_nothing_but_names() {
+        for bad in ["", "a\" OR name = \"b", "a b", "ä", "../x"] {
+            assert!(!could_be_one(bad), "{bad}");
+        }
+        assert!(could_be_one("demo-1"));
+    }
+
+    #[test]
+    fn hosts_by_name_or_id() {
+        let hosts = [v1::Host {
+            id: "0b1f34bd-6ac7-4f15-9a8b-2b4c3c1e7a01".to_owned(),
+            name: "local".to_owned(),
+            ..v1::Host::default()
+        }];
+        assert_eq!(host(&hosts, "local").unwrap(), hosts[0].id);
+        assert_eq!(host(&hosts, &hosts[0].id).unwrap(), hosts[0].id);
+        assert_eq!(host(&hosts, "other").unwrap_err().exit_code(), 3);
+    }
+}
