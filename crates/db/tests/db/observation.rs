@@ -26,6 +26,7 @@ async fn a_pass_is_one_instant_and_writes_what_changed() {
         now,
     );
     let pass = Observation {
+        began_at: pool.now().await.unwrap(),
         hosts: vec![(host, None)],
         store: StoreFreshness::Listed,
         changed: vec![(seen, conditions.clone())],
@@ -40,8 +41,10 @@ async fn a_pass_is_one_instant_and_writes_what_changed() {
 
     // A later pass that saw no change is fresher than the conditions.
     let pass = Observation {
+        began_at: pool.now().await.unwrap(),
         hosts: vec![(host, None)],
-        ..Observation::default()
+        store: StoreFreshness::Unchanged,
+        changed: Vec::new(),
     };
     assert_eq!(pool.store_observation(&lease, pass).await.unwrap(), 0);
     let second = db.record(seen).await;
@@ -52,6 +55,7 @@ async fn a_pass_is_one_instant_and_writes_what_changed() {
 
     // What could not be observed keeps its time and gets its error; unknown ids are nobody's.
     let pass = Observation {
+        began_at: pool.now().await.unwrap(),
         hosts: vec![
             (host, Some("connection refused".to_owned())),
             (HostId(Uuid::new_v4()), None),
@@ -69,6 +73,7 @@ async fn a_pass_is_one_instant_and_writes_what_changed() {
         "403"
     );
     let pass = Observation {
+        began_at: pool.now().await.unwrap(),
         hosts: vec![(host, None)],
         store: StoreFreshness::Listed,
         changed: Vec::new(),

@@ -295,7 +295,7 @@ async fn readyz(address: SocketAddr) -> Result<(), String> {
 
 /// What an answer of /readyz says.
 fn verdict(answer: &str) -> Result<(), String> {
-    if answer.starts_with("HTTP/1.1 200") {
+    if answer.split(' ').nth(1) == Some("200") {
         return Ok(());
     }
     let body = answer.split("\r\n\r\n").nth(1).unwrap_or_default();
