@@ -1,0 +1,550 @@
+//! Containers: listing, looking closely, making, starting, stopping, removing.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use bollard::models::{
+    ContainerCreateBody, ContainerInspectResponse, ContainerStateStatusEnum, ContainerSummary,
+    ContainerSummaryStateEnum, HealthStatusEnum, HostConfig, Mount, MountType, MountVolumeOptions,
+    PortBinding, PortMap, RestartPolicy, RestartPolicyNameEnum,
+};
+use bollard::query_parameters::{
+    CreateContainerOptions, InspectContainerOptions, ListContainersOptions, RemoveContainerOptions,
+    StopContainerOptions,
+};
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+use windlass_domain::conditions::{ContainerState as State_, Health};
+
+use super::{DockerError, DockerErrorKind, Engine, SLOW_TIMEOUT, TIMEOUT, label, uuid_label};
+
+/// Where the home is mounted.
+pub const HOME: &str = "/home/coder";
+/// How long the engine may take to stop a container beyond its grace.
+const STOP_MARGIN: Duration = Duration::from_secs(60);
+
+/// State of a container.
+pub type State = State_;
+
+/// A container as the list tells it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// The engine's id.
+    pub id: String,
+    /// Name, without the engine's leading slash.
+    pub name: String,
+    /// Image reference.
+    pub image: String,
+    /// State; `None` for one this version does not know.
+    pub state: Option<State>,
+    /// Health, where the image has a check.
+    pub health: Option<Health>,
+    /// Exit code, where it ended.
+    pub exit_code: Option<i32>,
+    /// The workspace of its label.
+    pub workspace: Option<Uuid>,
+    /// The operation of its label.
+    pub op_id: Option<Uuid>,
+    /// The attempt of its label.
+    pub attempt: u32,
+}
+
+/// A container looked at closely.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContainerInfo {
+    /// What the list tells, too.
+    pub listed: Listed,
+    /// Whether the kernel killed it for want of memory.
+    pub oom_killed: bool,
+    /// When it last started.
+    pub started_at: Option<DateTime<Utc>>,
+    /// When it last ended.
+    pub finished_at: Option<DateTime<Utc>>,
+    /// What the engine says went wrong.
+    pub error: String,
+    /// Published ports: of the container, and where.
+    pub ports: Vec<(u16, SocketAddr)>,
+}
+
+impl ContainerInfo {
+    /// Whether its processes exist.
+    pub fn is_alive(&self) -> bool {
+        is_alive(self.listed.state)
+    }
+
+    /// How it ended, in words.
+    pub fn exit_message(&self) -> String {
+        let code = self.listed.exit_code.map_or_else(
+            || "the container exited with an unknown code".to_owned(),
+            |code| format!("the container exited with code {code}"),
+        );
+        let oom = if self.oom_killed {
+            ", killed for want of memory (OOM)"
+        } else {
+            ""
+        };
+        let error = if self.error.is_empty() {
+            String::new()
+        } else {
+            format!(": {}", self.error)
+        };
+        format!("{code}{oom}{error}")
+    }
+}
+
+fn is_alive(state: Option<State>) -> bool {
+    match state {
+        Some(State::Running | State::Paused | State::Restarting | State::Removing) | None => true,
+        Some(State::Created | State::Exited | State::Dead) => false,
+    }
+}
+
+/// A container that uses a volume.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct User {
+    /// Its name.
+    pub name: String,
+    /// Whether its processes exist.
+    pub alive: bool,
+}
+
+/// A container to be made.
+#[derive(Debug, Clone)]
+pub struct NewContainer {
+    /// Name.
+    pub name: String,
+    /// Image reference, present at the engine.
+    pub image: String,
+    /// The workspace.
+    pub workspace: Uuid,
+    /// The operation.
+    pub op_id: Uuid,
+    /// Its attempt.
+    pub attempt: u32,
+    /// Name of the home volume.
+    pub volume: String,
+    /// Whether an empty volume gets what the image has at [`HOME`].
+    pub seed_home: bool,
+    /// Thousandths of a core.
+    pub cpu_millis: u32,
+    /// Bytes; swap is not added.
+    pub memory_bytes: u64,
+    /// Processes and threads.
+    pub pids: u32,
+    /// The HTTP port inside, and the address it is published on.
+    pub publish: (u16, IpAddr),
+}
+
+impl Engine {
+    /// Workspace containers whose name begins with `prefix`, in one request.
+    ///
+    /// # Errors
+    /// When the engine cannot be asked.
+    pub async fn list_containers(&self, prefix: &str) -> Result<Vec<Listed>, DockerError> {
+        let mut labels = vec![label::WORKSPACE.to_owned()];
+        if prefix == self.prefix() {
+            labels.push(format!("{}={prefix}", label::PREFIX));
+        }
+        let containers = self
+            .call("list containers", TIMEOUT, async |docker| {
+                docker.list_containers(filtered("label", labels)).await
+            })
+            .await?;
+        Ok(containers
+            .into_iter()
+            .filter_map(listed)
+            .filter(|c| c.name.starts_with(prefix))
+            .collect())
+    }
+
+    /// Containers in any state that use the volume.
+    ///
+    /// # Errors
+    /// When the engine cannot be asked.
+    pub async fn users_of(&self, volume: &str) -> Result<Vec<User>, DockerError> {
+        let filter = filtered("volume", vec![volume.to_owned()]);
+        let containers = self
+            .call("list containers", TIMEOUT, async |docker| {
+                docker.list_containers(filter).await
+            })
+            .await?;
+        let uses = |c: &ContainerSummary| {
+            let mounts = c.mounts.iter().flatten();
+            // The engine's filter also matches destinations.
+            mounts.clone().count() == 0 || mounts.clone().any(|m| m.name.as_deref() == Some(volume))
+        };
+        Ok(containers
+            .into_iter()
+            .filter(uses)
+            .map(|c| User {
+                name: name_of(&c).unwrap_or_else(|| c.id.clone().unwrap_or_default()),
+                alive: is_alive(c.state.and_then(summary_state)),
+            })
+            .collect())
+    }
+
+    /// A container by name or id; `None` if there is none.
+    ///
+    /// # Errors
+    /// When the engine cannot be asked.
+    pub async fn inspect_container(
+        &self,
+        name: &str,
+    ) -> Result<Option<ContainerInfo>, DockerError> {
+        let found = self
+            .find(
+                format!("inspect container {name}"),
+                TIMEOUT,
+                async |docker| {
+                    docker
+                        .inspect_container(name, None::<InspectContainerOptions>)
+                        .await
+                },
+            )
+            .await?;
+        Ok(found.map(inspected))
+    }
+
+    /// Makes a container and returns its id.
+    ///
+    /// # Errors
+    /// When the engine refuses; `Conflict` if the name is taken.
+    pub async fn create_container(&self, new: &NewContainer) -> Result<String, DockerError> {
+        let options = CreateContainerOptions {
+            name: Some(new.name.clone()),
+            ..CreateContainerOptions::default()
+        };
+        let action = format!("create container {}", new.name);
+        let body = self.body(new);
+        let created = self
+            .call(action, SLOW_TIMEOUT, async |docker| {
+                docker.create_container(Some(options), body).await
+            })
+            .await?;
+        for warning in created.warnings {
+            tracing::warn!(container = %new.name, "the engine warns: {warning}");
+        }
+        Ok(created.id)
+    }
+
+    /// Starts a container; one that runs is fine.
+    ///
+    /// # Errors
+    /// When the engine refuses.
+    pub async fn start_container(&self, id: &str) -> Result<(), DockerError> {
+        self.call("start the container", SLOW_TIMEOUT, async |docker| {
+            docker
+                .start_container(id, None::<bollard::query_parameters::StartContainerOptions>)
+                .await
+        })
+        .await
+    }
+
+    /// Stops a container: SIGTERM, after `grace` SIGKILL. One that is not there or has ended is fine.
+    ///
+    /// # Errors
+    /// When the engine refuses.
+    pub async fn stop_container(&self, id: &str, grace: Duration) -> Result<(), DockerError> {
+        let seconds = grace.as_secs() + u64::from(grace.subsec_nanos() > 0);
+        let options = StopContainerOptions {
+            signal: None,
+            t: Some(i32::try_from(seconds).unwrap_or(i32::MAX)),
+        };
+        self.find("stop the container", grace + STOP_MARGIN, async |docker| {
+            docker.stop_container(id, Some(options)).await
+        })
+        .await
+        .map(drop)
+    }
+
+    /// Removes a container with its anonymous volumes, running or not, and waits until it is gone. Named
+    /// volumes stay.
+    ///
+    /// # Errors
+    /// When the engine refuses or it is not gone in time.
+    pub async fn remove_container(&self, id: &str) -> Result<(), DockerError> {
+        let options = || RemoveContainerOptions {
+            v: true,
+            force: true,
+            link: false,
+        };
+        let removed = self
+            .find("remove the container", SLOW_TIMEOUT, async |docker| {
+                docker.remove_container(id, Some(options())).await
+            })
+            .await;
+        match removed {
+            Ok(_) => Ok(()),
+            // Somebody else is removing it.
+            Err(error) if error.kind == DockerErrorKind::Conflict => {
+                self.wait_gone(id, error).await
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn wait_gone(&self, id: &str, error: DockerError) -> Result<(), DockerError> {
+        for _ in 0..50 {
+            if self.inspect_container(id).await?.is_none() {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        Err(error)
+    }
+
+    fn body(&self, new: &NewContainer) -> ContainerCreateBody {
+        let memory = i64::try_from(new.memory_bytes).unwrap_or(i64::MAX);
+        let port = format!("{}/tcp", new.publish.0);
+        let binding = PortBinding {
+            host_ip: Some(new.publish.1.to_string()),
+            // Any free port.
+            host_port: Some(String::new()),
+        };
+        let home = Mount {
+            target: Some(HOME.to_owned()),
+            source: Some(new.volume.clone()),
+            typ: Some(MountType::VOLUME),
+            read_only: Some(false),
+            volume_options: Some(MountVolumeOptions {
+                no_copy: Some(!new.seed_home),
+                ..MountVolumeOptions::default()
+            }),
+            ..Mount::default()
+        };
+        let labels = [
+            (label::WORKSPACE, new.workspace.to_string()),
+            (label::PREFIX, self.prefix().to_owned()),
+            (label::OP_ID, new.op_id.to_string()),
+            (label::ATTEMPT, new.attempt.to_string()),
+        ];
+        ContainerCreateBody {
+            image: Some(new.image.clone()),
+            hostname: Some(new.workspace.simple().to_string()[..12].to_owned()),
+            labels: Some(labels.map(|(k, v)| (k.to_owned(), v)).into()),
+            exposed_ports: Some(vec![port.clone()]),
+            host_config: Some(HostConfig {
+                mounts: Some(vec![home]),
+                nano_cpus: Some(i64::from(new.cpu_millis) * 1_000_000),
+                memory: Some(memory),
+                // Memory and swap together: no swap on top.
+                memory_swap: Some(memory),
+                pids_limit: Some(i64::from(new.pids)),
+                security_opt: Some(vec!["no-new-privileges".to_owned()]),
+                restart_policy: Some(RestartPolicy {
+                    name: Some(RestartPolicyNameEnum::NO),
+                    maximum_retry_count: None,
+                }),
+                init: Some(true),
+                port_bindings: Some(PortMap::from([(port, Some(vec![binding]))])),
+                ..HostConfig::default()
+            }),
+            ..ContainerCreateBody::default()
+        }
+    }
+}
+
+fn filtered(name: &str, values: Vec<String>) -> Option<ListContainersOptions> {
+    Some(ListContainersOptions {
+        all: true,
+        limit: None,
+        // Sizes walk the layers.
+        size: false,
+        filters: Some(HashMap::from([(name.to_owned(), values)])),
+    })
+}
+
+fn name_of(container: &ContainerSummary) -> Option<String> {
+    let names = container.names.as_deref()?;
+    // A linked container has further names with more slashes.
+    let own = |name: &&String| !name.trim_start_matches('/').contains('/');
+    let name = names.iter().find(own)?;
+    Some(name.trim_start_matches('/').to_owned())
+}
+
+fn listed(container: ContainerSummary) -> Option<Listed> {
+    let name = name_of(&container)?;
+    let labels = container.labels.unwrap_or_default();
+    let state = container.state.and_then(summary_state);
+    let status = container.status.unwrap_or_default();
+    Some(Listed {
+        id: container.id?,
+        name,
+        image: container.image.unwrap_or_default(),
+        state,
+        health: health_in(&status).filter(|_| state == Some(State::Running)),
+        exit_code: exit_code_in(&status).filter(|_| !is_alive(state)),
+        workspace: uuid_label(&labels, label::WORKSPACE),
+        op_id: uuid_label(&labels, label::OP_ID),
+        attempt: attempt(&labels),
+    })
+}
+
+fn attempt(labels: &HashMap<String, String>) -> u32 {
+    let text = labels.get(label::ATTEMPT);
+    text.and_then(|text| text.parse().ok()).unwrap_or(0)
+}
+
+fn summary_state(state: ContainerSummaryStateEnum) -> Option<State> {
+    use ContainerSummaryStateEnum as S;
+    match state {
+        S::CREATED => Some(State::Created),
+        S::RUNNING => Some(State::Running),
+        S::PAUSED => Some(State::Paused),
+        S::RESTARTING => Some(State::Restarting),
+        S::REMOVING => Some(State::Removing),
+        S::EXITED => Some(State::Exited),
+        S::DEAD => Some(State::Dead),
+        _ => None,
+    }
+}
+
+/// Before API 1.53 the list tells health only in its words: `Up 2 minutes (healthy)`.
+fn health_in(status: &str) -> Option<Health> {
+    let (_, words) = status.rsplit_once('(')?;
+    match words {
+        "healthy)" => Some(Health::Healthy),
+        "unhealthy)" => Some(Health::Unhealthy),
+        "health: starting)" => Some(Health::Starting),
+        _ => None,
+    }
+}
+
+/// `Exited (137) 3 seconds ago`.
+fn exit_code_in(status: &str) -> Option<i32> {
+    let rest = status.strip_prefix("Exited (")?;
+    rest.split_once(')')?.0.parse().ok()
+}
+
+fn inspected(container: ContainerInspectResponse) -> ContainerInfo {
+    let config = container.config.unwrap_or_default();
+    let labels = config.labels.unwrap_or_default();
+    let state = container.state.unwrap_or_default();
+    let status = state.status.and_then(inspect_state);
+    let ended = matches!(status, Some(State::Exited | State::Dead));
+    let health = state.health.and_then(|h| h.status).and_then(|h| match h {
+        HealthStatusEnum::STARTING => Some(Health::Starting),
+        HealthStatusEnum::HEALTHY => Some(Health::Healthy),
+        HealthStatusEnum::UNHEALTHY => Some(Health::Unhealthy),
+        _ => None,
+    });
+    let exit_code = state.exit_code.and_then(|code| code.try_into().ok());
+    let name = container.name.unwrap_or_default();
+    let ports = container.network_settings.and_then(|n| n.ports);
+    ContainerInfo {
+        listed: Listed {
+            id: container.id.unwrap_or_default(),
+            name: name.trim_start_matches('/').to_owned(),
+            image: config.image.unwrap_or_default(),
+            state: status,
+            health: health.filter(|_| status == Some(State::Running)),
+            exit_code: exit_code.filter(|_| ended),
+            workspace: uuid_label(&labels, label::WORKSPACE),
+            op_id: uuid_label(&labels, label::OP_ID),
+            attempt: attempt(&labels),
+        },
+        oom_killed: state.oom_killed.unwrap_or(false),
+        started_at: time(state.started_at.as_deref()),
+        finished_at: time(state.finished_at.as_deref()).filter(|_| ended),
+        error: state.error.unwrap_or_default(),
+        ports: ports.map(published).unwrap_or_default(),
+    }
+}
+
+fn inspect_state(state: ContainerStateStatusEnum) -> Option<State> {
+    use ContainerStateStatusEnum as S;
+    match state {
+        S::CREATED => Some(State::Created),
+        S::RUNNING => Some(State::Running),
+        S::PAUSED => Some(State::Paused),
+        S::RESTARTING => Some(State::Restarting),
+        S::REMOVING => Some(State::Removing),
+        S::EXITED => Some(State::Exited),
+        S::DEAD => Some(State::Dead),
+        _ => None,
+    }
+}
+
+/// The engine says "never" with the year 1.
+fn time(text: Option<&str>) -> Option<DateTime<Utc>> {
+    let at = DateTime::parse_from_rfc3339(text?).ok()?.to_utc();
+    (at.timestamp() > 0).then_some(at)
+}
+
+fn published(ports: PortMap) -> Vec<(u16, SocketAddr)> {
+    let mut found = Vec::new();
+    for (port, bindings) in ports {
+        let Some(inside) = port.strip_suffix("/tcp").and_then(|p| p.parse().ok()) else {
+            continue;
+        };
+        for binding in bindings.into_iter().flatten() {
+            let address = binding.host_ip.and_then(|ip| ip.parse::<IpAddr>().ok());
+            let outside = binding.host_port.and_then(|p| p.parse().ok());
+            let (Some(address), Some(outside)) = (address, outside) else {
+                continue;
+            };
+            // On every interface means on loopback, too.
+            let address = match address {
+                IpAddr::V4(any) if any.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+                IpAddr::V6(any) if any.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+                other => other,
+            };
+            found.push((inside, SocketAddr::new(address, outside)));
+        }
+    }
+    found.sort_by_key(|(inside, address)| (*inside, address.is_ipv6()));
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lists_words() {
+        for (words, health, exit) in [
+            ("Up 2 minutes", None, None),
+            ("Up 2 minutes (healthy)", Some(Health::Healthy), None),
+            (
+                "Up 1 second (health: starting)",
+                Some(Health::Starting),
+                None,
+            ),
+            ("Up 3 hours (unhealthy)", Some(Health::Unhealthy), None),
+            ("Up 3 hours (Paused)", None, None),
+            ("Exited (137) 3 seconds ago", None, Some(137)),
+            ("Created", None, None),
+        ] {
+            assert_eq!((health_in(words), exit_code_in(words)), (health, exit));
+        }
+    }
+
+    #[test]
+    fn never_is_no_time() {
+        assert_eq!(time(Some("0001-01-01T00:00:00Z")), None);
+        let at = time(Some("2026-11-21T20:38:26.414920707Z")).unwrap();
+        assert_eq!(at.timestamp_subsec_nanos(), 414_920_707);
+    }
+
+    #[test]
+    fn published_everywhere_is_reached_on_loopback() {
+        let binding = |ip: &str, port: &str| PortBinding {
+            host_ip: Some(ip.to_owned()),
+            host_port: Some(port.to_owned()),
+        };
+        let ports = PortMap::from([
+            (
+                "8080/tcp".to_owned(),
+                Some(vec![binding("::", "2"), binding("0.0.0.0", "1")]),
+            ),
+            ("53/udp".to_owned(), Some(vec![binding("127.0.0.1", "3")])),
+            ("9/tcp".to_owned(), None),
+        ]);
+        let found: Vec<String> = published(ports)
+            .into_iter()
+            .map(|(inside, address)| format!("{inside} {address}"))
+            .collect();
+        assert_eq!(found, ["8080 127.0.0.1:1", "8080 [::1]:2"]);
+    }
+}

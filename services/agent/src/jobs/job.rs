@@ -1,0 +1,232 @@
+//! One job: who asked for what, and how it stands.
+
+use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use chrono::{DateTime, Utc};
+use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+use windlass_proto::{convert, v1};
+
+use super::progress::JobProgress;
+use crate::error::Failure;
+
+/// What a job does. Each has places and a queue of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// Makes an empty home.
+    Provision,
+    /// Starts a container.
+    Start,
+    /// Stops and removes a container.
+    Stop,
+    /// Archives a home.
+    Archive,
+    /// Restores a home.
+    Restore,
+    /// Makes an archive of an empty home.
+    CreateEmptyArchive,
+    /// Removes a volume.
+    DeleteVolume,
+}
+
+impl Kind {
+    /// Every kind.
+    pub const ALL: [Self; 7] = [
+        Self::Provision,
+        Self::Start,
+        Self::Stop,
+        Self::Archive,
+        Self::Restore,
+        Self::CreateEmptyArchive,
+        Self::DeleteVolume,
+    ];
+
+    /// Its name in logs and metrics.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Provision => "provision",
+            Self::Start => "start",
+            Self::Stop => "stop",
+            Self::Archive => "archive",
+            Self::Restore => "restore",
+            Self::CreateEmptyArchive => "create_empty_archive",
+            Self::DeleteVolume => "delete_volume",
+        }
+    }
+
+    fn operation(self) -> v1::Operation {
+        match self {
+            Self::Provision => v1::Operation::Provisioning,
+            Self::Start => v1::Operation::Starting,
+            Self::Stop => v1::Operation::Stopping,
+            Self::Archive => v1::Operation::Archiving,
+            Self::Restore => v1::Operation::Restoring,
+            Self::CreateEmptyArchive => v1::Operation::CreateEmptyArchive,
+            Self::DeleteVolume => v1::Operation::Deleting,
+        }
+    }
+}
+
+/// Who asks for what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WorkContext {
+    /// The workspace.
+    pub workspace: Uuid,
+    /// The operation.
+    pub op_id: Uuid,
+    /// How often it failed before.
+    pub attempt: u32,
+    /// Epoch of the wc that asks.
+    pub epoch: i64,
+}
+
+/// How a job stands.
+#[derive(Debug, Clone)]
+pub(super) enum Phase {
+    /// Not yet let in.
+    Checking,
+    /// Not let in, or dropped before it changed anything it could not take back.
+    Refused(Failure),
+    /// Waiting for a place.
+    Queued,
+    /// At work.
+    Running,
+    /// Done.
+    Succeeded(DateTime<Utc>),
+    /// Failed.
+    Failed(Failure, DateTime<Utc>),
+}
+
+/// A job at work.
+#[derive(Debug)]
+pub struct Job {
+    /// The workspace.
+    pub workspace: Uuid,
+    /// The operation.
+    pub op_id: Uuid,
+    /// What is done.
+    pub kind: Kind,
+    /// How far it is.
+    pub progress: JobProgress,
+    /// Cancelled when the job is to give up.
+    pub cancel: CancellationToken,
+    attempt: AtomicU32,
+    epoch: AtomicI64,
+    created: DateTime<Utc>,
+    phase: watch::Sender<Phase>,
+    place: Mutex<Option<OwnedSemaphorePermit>>,
+}
+
+impl Job {
+    pub(super) fn new(kind: Kind, context: &WorkContext, cancel: CancellationToken) -> Self {
+        Self {
+            workspace: context.workspace,
+            op_id: context.op_id,
+            kind,
+            progress: JobProgress::default(),
+            cancel,
+            attempt: AtomicU32::new(context.attempt),
+            epoch: AtomicI64::new(context.epoch),
+            created: Utc::now(),
+            phase: watch::Sender::new(Phase::Checking),
+            place: Mutex::new(None),
+        }
+    }
+
+    /// The attempt it belongs to: the highest that asked for it.
+    pub fn attempt(&self) -> u32 {
+        self.attempt.load(Ordering::Relaxed)
+    }
+
+    /// The epoch it belongs to: the highest that asked for it.
+    pub fn epoch(&self) -> i64 {
+        self.epoch.load(Ordering::Relaxed)
+    }
+
+    /// Another call for the same.
+    pub(super) fn join(&self, context: &WorkContext) {
+        self.attempt.fetch_max(context.attempt, Ordering::Relaxed);
+        self.epoch.fetch_max(context.epoch, Ordering::Relaxed);
+    }
+
+    /// Gives its place to the next of its kind: what is left is only waiting.
+    pub fn release_place(&self) {
+        *self.place.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    pub(super) fn hold(&self, place: OwnedSemaphorePermit) {
+        *self.place.lock().unwrap_or_else(PoisonError::into_inner) = Some(place);
+    }
+
+    pub(super) fn set(&self, phase: Phase) {
+        self.phase.send_replace(phase);
+    }
+
+    pub(super) fn phases(&self) -> watch::Receiver<Phase> {
+        self.phase.subscribe()
+    }
+
+    pub(super) fn wire(&self) -> v1::Job {
+        let phase = self.phase.borrow().clone();
+        let (state, failure, end) = match phase {
+            Phase::Checking | Phase::Queued => (v1::JobState::Queued, None, None),
+            Phase::Running => (v1::JobState::Running, None, None),
+            Phase::Succeeded(end) => (v1::JobState::Succeeded, None, Some(end)),
+            Phase::Refused(failure) => (v1::JobState::Failed, Some(failure), None),
+            Phase::Failed(failure, end) => (v1::JobState::Failed, Some(failure), Some(end)),
+        };
+        let stored = failure.as_ref().and_then(|f| f.reason.stored());
+        v1::Job {
+            workspace_id: self.workspace.to_string(),
+            op_id: self.op_id.to_string(),
+            attempt: self.attempt(),
+            operation: self.kind.operation().into(),
+            state: state.into(),
+            reason: stored.map(|r| r.to_string()).unwrap_or_default(),
+            message: failure.map(|f| f.message).unwrap_or_default(),
+            progress: self.progress.wire(),
+            create_time: Some(convert::timestamp(self.created)),
+            end_time: end.map(convert::timestamp),
+        }
+    }
+}
+
+/// What a job came to.
+#[derive(Debug, Clone)]
+pub(super) struct Finished {
+    kind: Kind,
+    op_id: Uuid,
+    attempt: u32,
+    failure: Option<Failure>,
+    pub(super) end_time: DateTime<Utc>,
+    pub(super) wire: v1::Job,
+}
+
+impl Finished {
+    pub(super) fn of(job: &Job) -> Self {
+        let (failure, end_time) = match &*job.phase.borrow() {
+            Phase::Succeeded(end) => (None, *end),
+            Phase::Failed(failure, end) => (Some(failure.clone()), *end),
+            Phase::Refused(failure) => (Some(failure.clone()), Utc::now()),
+            Phase::Checking | Phase::Queued | Phase::Running => (None, Utc::now()),
+        };
+        Self {
+            kind: job.kind,
+            op_id: job.op_id,
+            attempt: job.attempt(),
+            failure,
+            end_time,
+            wire: job.wire(),
+        }
+    }
+
+    /// The failure that this call already came to.
+    pub(super) fn failure_of(&self, kind: Kind, context: &WorkContext) -> Option<&Failure> {
+        let same = self.kind == kind && self.op_id == context.op_id;
+        self.failure
+            .as_ref()
+            .filter(|_| same && context.attempt <= self.attempt)
+    }
+}

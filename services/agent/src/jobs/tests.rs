@@ -1,0 +1,316 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::sync::Notify;
+
+use super::*;
+
+struct Fixture {
+    jobs: Jobs,
+    epochs: Arc<Epochs>,
+    _folder: tempfile::TempDir,
+}
+
+fn fixture(places: usize, queue: usize) -> Fixture {
+    let folder = tempfile::tempdir().unwrap();
+    let epochs = Arc::new(Epochs::open(folder.path()).unwrap());
+    let args = JobArgs {
+        max_archive_jobs: places,
+        max_restore_jobs: places,
+        max_start_jobs: places,
+        max_stop_jobs: places,
+        max_volume_jobs: places,
+        max_queued_jobs: queue,
+    };
+    Fixture {
+        jobs: Jobs::new(&args, epochs.clone(), Hints::default()),
+        epochs,
+        _folder: folder,
+    }
+}
+
+fn context(workspace: u128, op: u128, attempt: u32) -> WorkContext {
+    WorkContext {
+        workspace: Uuid::from_u128(workspace),
+        op_id: Uuid::from_u128(op),
+        attempt,
+        epoch: 1,
+    }
+}
+
+#[derive(Clone, Default)]
+struct Probe {
+    runs: Arc<AtomicUsize>,
+    go: Arc<Notify>,
+    waits: bool,
+    refuse: bool,
+    fail: bool,
+    panic: bool,
+}
+
+impl Probe {
+    async fn act(&self) -> Result<(), Failure> {
+        self.runs.fetch_add(1, Ordering::SeqCst);
+        if self.waits {
+            self.go.notified().await;
+        }
+        assert!(!self.panic, "as told");
+        if self.fail {
+            return Err(Failure::new(Reason::ImagePullFailed, "no such image"));
+        }
+        Ok(())
+    }
+
+    fn runs(&self) -> usize {
+        self.runs.load(Ordering::SeqCst)
+    }
+}
+
+macro_rules! task {
+    ($name:ident, $kind:ident, $wait:literal) => {
+        #[derive(Clone)]
+        struct $name(Probe);
+        impl Task for $name {
+            const KIND: Kind = Kind::$kind;
+            const WAIT: bool = $wait;
+            async fn check(&self, _: &Job) -> Result<(), Failure> {
+                if self.0.refuse {
+                    return Err(Failure::new(Reason::VolumeNotFound, "no volume"));
+                }
+                Ok(())
+            }
+            async fn run(&self, _: &Job) -> Result<(), Failure> {
+                self.0.act().await
+            }
+        }
+    };
+}
+task!(Starting, Start, false);
+task!(Stopping, Stop, false);
+task!(Provisioning, Provision, true);
+
+async fn until(what: &str, mut done: impl FnMut() -> bool) {
+    for _ in 0..2000 {
+        if done() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("never: {what}");
+}
+
+fn waiting() -> Probe {
+    Probe {
+        waits: true,
+        ..Probe::default()
+    }
+}
+
+#[tokio::test]
+async fn the_same_call_joins_and_another_is_busy() {
+    let f = fixture(2, 2);
+    let probe = waiting();
+    let job = f
+        .jobs
+        .submit(context(1, 1, 0), Starting(probe.clone()))
+        .await
+        .unwrap();
+    assert_ne!(job.state(), v1::JobState::Failed);
+    until("running", || probe.runs() == 1).await;
+    let again = f
+        .jobs
+        .submit(context(1, 1, 1), Starting(probe.clone()))
+        .await
+        .unwrap();
+    assert_eq!((again.attempt, again.state()), (1, v1::JobState::Running));
+
+    let other = f
+        .jobs
+        .submit(context(1, 2, 0), Starting(probe.clone()))
+        .await
+        .unwrap_err();
+    assert_eq!(other.reason, Reason::Busy);
+    let other = f
+        .jobs
+        .submit(context(1, 1, 0), Stopping(probe.clone()))
+        .await
+        .unwrap_err();
+    assert_eq!(other.reason, Reason::Busy);
+    probe.go.notify_one();
+    until("ended", || f.jobs.active() == 0).await;
+    assert_eq!(probe.runs(), 1);
+    let jobs = f.jobs.list(Some(Uuid::from_u128(1)));
+    assert_eq!(jobs.len(), 1);
+    assert_eq!(
+        (jobs[0].state(), jobs[0].attempt),
+        (v1::JobState::Succeeded, 1)
+    );
+}
+
+#[tokio::test]
+async fn a_failed_job_runs_again_only_as_a_higher_attempt() {
+    let f = fixture(2, 2);
+    let probe = Probe {
+        fail: true,
+        ..Probe::default()
+    };
+    let submit = |attempt| {
+        f.jobs
+            .submit(context(1, 1, attempt), Starting(probe.clone()))
+    };
+    let _ = submit(0).await;
+    until("ended", || f.jobs.active() == 0).await;
+    for _ in 0..2 {
+        assert_eq!(submit(0).await.unwrap_err().reason, Reason::ImagePullFailed);
+    }
+    assert_eq!(probe.runs(), 1);
+    let told = &f.jobs.list(None)[0];
+    assert_eq!(told.reason, "ImagePullFailed");
+    assert_eq!(
+        (told.message.as_str(), told.state()),
+        ("no such image", v1::JobState::Failed)
+    );
+    assert!(told.end_time.is_some());
+    let _ = submit(1).await;
+    until("ended", || f.jobs.active() == 0).await;
+    assert_eq!(probe.runs(), 2);
+}
+
+#[tokio::test]
+async fn a_job_that_succeeded_may_run_again_and_a_refused_one_is_none() {
+    let f = fixture(2, 2);
+    let probe = Probe::default();
+    for _ in 0..2 {
+        let job = f
+            .jobs
+            .submit(context(1, 1, 0), Provisioning(probe.clone()))
+            .await
+            .unwrap();
+        assert_eq!(job.state(), v1::JobState::Succeeded);
+    }
+    assert_eq!(probe.runs(), 2);
+    let refused = Probe {
+        refuse: true,
+        ..Probe::default()
+    };
+    let failure = f
+        .jobs
+        .submit(context(2, 2, 0), Starting(refused))
+        .await
+        .unwrap_err();
+    assert_eq!(failure.reason, Reason::VolumeNotFound);
+    assert!(f.jobs.list(Some(Uuid::from_u128(2))).is_empty());
+}
+
+#[tokio::test]
+async fn kinds_do_not_wait_for_each_other_and_queues_are_bounded() {
+    let f = fixture(1, 1);
+    let slow = waiting();
+    f.jobs
+        .submit(context(1, 1, 0), Stopping(slow.clone()))
+        .await
+        .unwrap();
+    until("running", || slow.runs() == 1).await;
+    let queued = f
+        .jobs
+        .submit(context(2, 2, 0), Stopping(slow.clone()))
+        .await
+        .unwrap();
+    assert_eq!(queued.state(), v1::JobState::Queued);
+    let full = f
+        .jobs
+        .submit(context(3, 3, 0), Stopping(slow.clone()))
+        .await
+        .unwrap_err();
+    assert_eq!(full.reason, Reason::QueueFull);
+    let quick = Probe::default();
+    f.jobs
+        .submit(context(3, 3, 0), Provisioning(quick.clone()))
+        .await
+        .unwrap();
+    assert_eq!((quick.runs(), slow.runs()), (1, 1));
+    slow.go.notify_one();
+    until("the next", || slow.runs() == 2).await;
+    slow.go.notify_one();
+    until("all", || f.jobs.active() == 0).await;
+}
+
+#[tokio::test]
+async fn what_waited_is_dropped_when_its_leader_fell() {
+    let f = fixture(1, 8);
+    let slow = waiting();
+    f.jobs
+        .submit(context(1, 1, 0), Stopping(slow.clone()))
+        .await
+        .unwrap();
+    until("running", || slow.runs() == 1).await;
+    let late = Probe::default();
+    f.jobs
+        .submit(context(2, 2, 0), Stopping(late.clone()))
+        .await
+        .unwrap();
+    let kept = Probe::default();
+    f.jobs
+        .submit(context(3, 3, 0), Stopping(kept.clone()))
+        .await
+        .unwrap();
+    f.epochs.admit(Leader::Wc, 2).await.unwrap();
+    // The new leader asks for the same.
+    let next = WorkContext {
+        epoch: 2,
+        ..context(3, 3, 0)
+    };
+    f.jobs.submit(next, Stopping(kept.clone())).await.unwrap();
+    slow.go.notify_one();
+    until("all", || f.jobs.active() == 0).await;
+    assert_eq!((late.runs(), kept.runs()), (0, 1));
+    assert!(f.jobs.list(Some(Uuid::from_u128(2))).is_empty());
+    let stale = f
+        .jobs
+        .submit(context(2, 2, 0), Stopping(late))
+        .await
+        .unwrap_err();
+    assert_eq!(stale.reason, Reason::StaleEpoch);
+}
+
+#[tokio::test]
+async fn a_panic_fails_the_job_and_frees_the_workspace() {
+    let f = fixture(1, 1);
+    let probe = Probe {
+        panic: true,
+        ..Probe::default()
+    };
+    let failure = f
+        .jobs
+        .submit(context(1, 1, 0), Provisioning(probe))
+        .await
+        .unwrap_err();
+    assert_eq!(failure.reason, Reason::ActionFailed);
+    assert_eq!(f.jobs.active(), 0);
+    f.jobs
+        .submit(context(1, 2, 0), Provisioning(Probe::default()))
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn stopping_ends_all_and_records_no_failure() {
+    let f = fixture(1, 8);
+    let slow = waiting();
+    f.jobs
+        .submit(context(1, 1, 0), Stopping(slow.clone()))
+        .await
+        .unwrap();
+    until("running", || slow.runs() == 1).await;
+    f.jobs
+        .submit(context(2, 2, 0), Stopping(slow.clone()))
+        .await
+        .unwrap();
+    let shutdown = CancellationToken::new();
+    shutdown.cancel();
+    f.jobs
+        .clone()
+        .end_with(shutdown, Duration::from_millis(50))
+        .await;
+    assert_eq!(f.jobs.active(), 0);
+    assert!(f.jobs.list(None).is_empty());
+}
