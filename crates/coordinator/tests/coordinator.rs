@@ -1,0 +1,239 @@
+//! The loop of a coordinator against a real PostgreSQL and Redis: one leader, passes by the clock, on hints
+//! and on request, and a database that goes away and comes back.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::{
+    os::unix::fs::PermissionsExt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tempfile::TempDir;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use windlass_coordinator::{
+    Channel, Coordinator, Handle, Hints, Lease, Pass, PassError, Periods, RunError, Verdict,
+};
+use windlass_db::{Bootstrap, Pool};
+use windlass_local::{
+    ports::free_port,
+    postgres::{self, Postgres},
+    redis::{self, Redis},
+};
+use windlass_service::Readiness;
+
+const LONG: Duration = Duration::from_secs(3600);
+
+/// Counts its passes, and fails while the database cannot be reached.
+#[derive(Clone)]
+struct Counting {
+    pool: Pool,
+    passes: Arc<AtomicU64>,
+    slow: Duration,
+}
+
+impl Pass for Counting {
+    type Request = ();
+    type Report = u64;
+
+    async fn pass(&mut self, _lease: &Lease, (): ()) -> Result<Verdict<u64>, PassError> {
+        tokio::time::sleep(self.slow).await;
+        self.pool.ping().await?;
+        Ok(Verdict {
+            report: self.passes.fetch_add(1, Ordering::SeqCst) + 1,
+            active: false,
+        })
+    }
+}
+
+struct Db {
+    postgres: Postgres,
+    config: postgres::Config,
+    _dir: TempDir,
+}
+
+async fn database() -> Db {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o711)).unwrap();
+    let mut config = postgres::Config::new(dir.path().join("pg"), free_port().unwrap());
+    config.durable = false;
+    config.die_with_parent = true;
+    let postgres = Postgres::start(&config).await.unwrap();
+    let password = ("windlass_wc".to_owned(), "pw".to_owned());
+    let bootstrap = Bootstrap {
+        role_passwords: vec![password],
+        admin: None,
+    };
+    windlass_db::migrate(&postgres.url(), &bootstrap)
+        .await
+        .unwrap();
+    Db {
+        postgres,
+        config,
+        _dir: dir,
+    }
+}
+
+impl Db {
+    fn pool(&self) -> Pool {
+        let url = self.postgres.url();
+        let (_, host) = url.rsplit_once('@').unwrap();
+        Pool::new(&format!("postgres://windlass_wc:pw@{host}"), 4).unwrap()
+    }
+}
+
+struct Replica {
+    handle: Handle<Counting>,
+    passes: Arc<AtomicU64>,
+    readiness: Readiness,
+    shutdown: CancellationToken,
+    task: tokio::task::JoinHandle<anyhow::Result<()>>,
+}
+
+fn replica(db: &Db, holder: &str, period: Duration, hints: &Hints, slow: Duration) -> Replica {
+    let (pool, shutdown, readiness) = (db.pool(), CancellationToken::new(), Readiness::new());
+    let passes = Arc::new(AtomicU64::new(0));
+    let coordinator = Coordinator {
+        name: "wc",
+        holder: holder.to_owned(),
+        pool: pool.clone(),
+        lease_ttl: Duration::from_secs(2),
+        periods: Periods::steady(period),
+        waker: hints.subscribe(Channel::Wc),
+        pass: Counting {
+            pool,
+            passes: Arc::clone(&passes),
+            slow,
+        },
+    };
+    let (handle, task) = coordinator.start(readiness.clone(), shutdown.clone());
+    Replica {
+        handle,
+        passes,
+        readiness,
+        shutdown,
+        task: tokio::spawn(task),
+    }
+}
+
+async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !holds() {
+        assert!(
+            began.elapsed() < Duration::from_secs(60),
+            "waited in vain for {what}"
+        );
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_leads_and_the_other_takes_over() {
+    let db = database().await;
+    let off = Hints::off();
+    let first = replica(&db, "first", LONG, &off, Duration::ZERO);
+    until("the first leader", || first.handle.status().leader).await;
+    let second = replica(&db, "second", LONG, &off, Duration::ZERO);
+    until("the follower to see who leads", || {
+        second.handle.status().holder == "first"
+    })
+    .await;
+    assert!(matches!(
+        second.handle.run_now(()).await,
+        Err(RunError::NotLeader(who)) if who.contains("first")
+    ));
+    assert!(first.handle.run_now(()).await.unwrap() >= 1);
+
+    // Stopped: the leadership is given up, not left to expire.
+    first.shutdown.cancel();
+    first.task.await.unwrap().unwrap();
+    until("the second leader", || second.handle.status().leader).await;
+    assert!(second.handle.status().epoch > 1);
+
+    // Gone without a word, and started again under the same name: it takes over from itself.
+    let epoch = second.handle.status().epoch;
+    second.task.abort();
+    let again = replica(&db, "second", LONG, &off, Duration::ZERO);
+    until("the restarted leader", || again.handle.status().leader).await;
+    assert_eq!(again.handle.status().epoch, epoch + 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hints_over_postgresql_make_passes_and_a_storm_makes_few() {
+    let db = database().await;
+    let hints = Hints::new(None, &db.pool()).unwrap();
+    hinted(&db, &hints).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hints_over_redis_make_passes_and_a_storm_makes_few() {
+    let db = database().await;
+    let dir = tempfile::tempdir().unwrap();
+    let config = redis::Config {
+        dir: dir.path().to_owned(),
+        port: free_port().unwrap(),
+        die_with_parent: true,
+    };
+    let redis = Redis::start(&config).await.unwrap();
+    let hints = Hints::new(Some(&redis.url()), &db.pool()).unwrap();
+    hinted(&db, &hints).await;
+}
+
+async fn hinted(db: &Db, hints: &Hints) {
+    let slow = Duration::from_millis(300);
+    let replica = replica(db, "only", LONG, hints, slow);
+    let passes = || replica.passes.load(Ordering::SeqCst);
+    // Whether it listens already nobody knows, so the first hint may need repeating.
+    until("the first pass", || passes() >= 1).await;
+    tokio::time::sleep(2 * slow).await;
+    let (before, began) = (passes(), Instant::now());
+    while passes() == before {
+        assert!(
+            began.elapsed() < Duration::from_secs(60),
+            "no hint made a pass"
+        );
+        hints.publish(Channel::Wc).await;
+        tokio::time::sleep(2 * slow).await;
+    }
+
+    tokio::time::sleep(2 * slow).await;
+    let before = passes();
+    for _ in 0..50 {
+        hints.publish(Channel::Wc).await;
+    }
+    until("a hinted pass", || passes() > before).await;
+    // All that came while a pass was being made is one more pass; the storm itself may outlast the first.
+    tokio::time::sleep(4 * slow).await;
+    let after = passes() - before;
+    assert!((1..=4).contains(&after), "{after} passes for a storm");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_database_is_told_and_survived() {
+    let mut db = database().await;
+    let replica = replica(
+        &db,
+        "only",
+        Duration::from_millis(100),
+        &Hints::off(),
+        Duration::ZERO,
+    );
+    until("a leader", || replica.handle.status().leader).await;
+    until("readiness", || replica.readiness.report().ready).await;
+
+    db.postgres.stop().await;
+    until("unreadiness", || !replica.readiness.report().ready).await;
+    assert!(!replica.handle.status().last_error.is_empty());
+
+    db.postgres = Postgres::start(&db.config).await.unwrap();
+    until("readiness again", || replica.readiness.report().ready).await;
+    let before = replica.passes.load(Ordering::SeqCst);
+    until("passes again", || {
+        replica.passes.load(Ordering::SeqCst) > before + 2
+    })
+    .await;
+    assert!(replica.handle.status().leader);
+}
