@@ -8,6 +8,8 @@ mod client;
 mod commands;
 mod envfile;
 mod error;
+#[cfg(test)]
+mod fake;
 mod output;
 mod resolve;
 mod settings;

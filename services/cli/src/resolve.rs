@@ -222,4 +222,30 @@ mod tests {
         assert_eq!(host(&hosts, &hosts[0].id).unwrap(), hosts[0].id);
         assert_eq!(host(&hosts, "other").unwrap_err().exit_code(), 3);
     }
+
+    #[tokio::test]
+    async fn every_page_is_searched_and_deleted_ones_come_last() {
+        let mut all = some(&[
+            ("0b1f34bd", "one"),
+            ("1b1f99aa", "two"),
+            ("2b1f99aa", "three"),
+            ("3b1f99aa", "four"),
+            ("4b1f99aa", "gone"),
+        ]);
+        all[4].delete_time = Some(prost_types::Timestamp::default());
+        let fake = crate::fake::Fake {
+            workspaces: all,
+            ..Default::default()
+        };
+        let (client, _) = fake.serve().await;
+        let id = async |text: &str, scope| workspace(&client, text, scope).await.map(|w| w.id);
+        assert_eq!(id("four", Scope::Careful).await.unwrap(), "3b1f99aa");
+        assert_eq!(id("3b1f", Scope::Careful).await.unwrap(), "3b1f99aa");
+        assert_eq!(id("gone", Scope::Live).await.unwrap_err().exit_code(), 3);
+        assert_eq!(id("gone", Scope::Deleted).await.unwrap(), "4b1f99aa");
+        let unknown = "0b1f34bd-6ac7-4f15-9a8b-2b4c3c1e7a01";
+        assert_eq!(id(unknown, Scope::Live).await.unwrap_err().exit_code(), 3);
+        let listed = list(&client, "", "", false, Some(3)).await.unwrap();
+        assert_eq!(listed.len(), 3);
+    }
 }

@@ -306,4 +306,73 @@ mod tests {
         let running = workspace(P::Running, O::None, D::Deleted);
         assert_eq!(judge(&running, Goal::Deleted), Verdict::Going);
     }
+
+    fn message(w: &v1::Workspace, token: &str) -> v1::WatchWorkspacesResponse {
+        v1::WatchWorkspacesResponse {
+            workspace: Some(w.clone()),
+            resume_token: token.to_owned(),
+            synced: false,
+        }
+    }
+
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    async fn waited(
+        scripts: Vec<crate::fake::Script>,
+        start: &v1::Workspace,
+        timeout: Duration,
+    ) -> (Result<v1::Workspace, CliError>, Vec<String>) {
+        let fake = crate::fake::Fake {
+            scripts: std::sync::Mutex::new(scripts.into()),
+            ..Default::default()
+        };
+        let (client, fake) = fake.serve().await;
+        let goal = Goal::Reached(v1::DesiredState::Running);
+        let outcome = until(&client, start, goal, timeout).await;
+        let resumed = fake.resumed.lock().unwrap().clone();
+        (outcome, resumed)
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_ends_is_resumed_where_it_was() {
+        use v1::{DesiredState as D, Operation as O, Phase as P};
+        let standby = workspace(P::Standby, O::Starting, D::Running);
+        let running = workspace(P::Running, O::None, D::Running);
+        let scripts = vec![
+            Ok(vec![message(&standby, "here")]),
+            Err(tonic::Status::unavailable("draining")),
+            Err(tonic::Status::invalid_argument("too old")),
+            Ok(vec![message(&running, "there")]),
+        ];
+        let (outcome, resumed) = waited(scripts, &standby, PATIENCE).await;
+        assert_eq!(outcome.unwrap().phase(), P::Running);
+        assert_eq!(resumed, ["", "here", "here", ""]);
+    }
+
+    #[tokio::test]
+    async fn an_error_ends_it_but_an_old_one_gets_a_moment() {
+        use v1::{DesiredState as D, Operation as O, Phase as P};
+        let standby = workspace(P::Standby, O::Starting, D::Running);
+        let error = workspace(P::Error, O::None, D::Running);
+        let running = workspace(P::Running, O::None, D::Running);
+        let new = vec![Ok(vec![message(&error, ""), message(&running, "")])];
+        let (outcome, _) = waited(new, &standby, PATIENCE).await;
+        assert_eq!(outcome.unwrap_err().exit_code(), 1);
+        let old = vec![Ok(vec![message(&error, ""), message(&running, "")])];
+        let (outcome, _) = waited(old, &error, PATIENCE).await;
+        assert_eq!(outcome.unwrap().phase(), P::Running);
+        // The last script leaves the stream open: only the moment's end ends this.
+        let (outcome, _) = waited(Vec::new(), &error, PATIENCE).await;
+        assert_eq!(outcome.unwrap_err().exit_code(), 1);
+    }
+
+    #[tokio::test]
+    async fn patience_ends_with_its_own_exit_code() {
+        use v1::{DesiredState as D, Operation as O, Phase as P};
+        let standby = workspace(P::Standby, O::Starting, D::Running);
+        let (outcome, _) = waited(Vec::new(), &standby, Duration::from_millis(200)).await;
+        let error = outcome.unwrap_err();
+        assert_eq!(error.exit_code(), 5);
+        assert!(error.to_string().contains("demo is STANDBY"), "{error}");
+    }
 }

@@ -258,15 +258,18 @@ pub fn gc_items(items: &[v1::GcItem], now: DateTime<Utc>) -> String {
     lines(&table)
 }
 
-/// What the doctor found.
+/// What the doctor found: one line each, and what to do under it.
 pub fn findings<'a>(
     rows: impl IntoIterator<Item = (&'a str, &'a str, &'a str, &'a str)>,
 ) -> String {
-    let mut table = table(["", "CHECK", "FOUND", "WHAT TO DO"]);
+    let mut out = String::new();
     for (mark, check, found, advice) in rows {
-        table.add_row([mark, check, found, advice]);
+        out.push_str(&format!("{mark:<8} {check:<14} {found}\n"));
+        if !advice.is_empty() {
+            out.push_str(&format!("{:<23} -> {advice}\n", ""));
+        }
     }
-    lines(&table)
+    out.trim_end().to_owned()
 }
 
 /// Why a workspace is as it is.

@@ -13,6 +13,7 @@ use tokio::process::Command;
 use windlass_local::Error;
 use windlass_local::docker::{self, EngineConfig, PrivateEngine, start_engine};
 
+use super::guard::Identity;
 use super::keeper::{Keeper, Server};
 use super::root::{self, Helper, Job};
 use super::state::{State, digest};
@@ -28,6 +29,7 @@ impl Server for PrivateEngine {
     const NAME: &'static str = "the Docker engine";
 
     async fn start(config: &Self::Config) -> Result<Self, Error> {
+        forget_containerd(&config.dir.join("exec/containerd/containerd.pid")).await;
         start_engine(config).await
     }
     async fn ended(&self) {
@@ -48,6 +50,22 @@ impl Server for PrivateEngine {
     }
 }
 
+/// dockerd waits 15 s for a containerd that its pid file names, even if that one is a zombie.
+async fn forget_containerd(pid_file: &Path) {
+    let named = || fs::read_to_string(pid_file).ok()?.trim().parse().ok();
+    let Some(pid) = named() else {
+        return;
+    };
+    // It was killed with its engine; one that outlived it is used again.
+    for _ in 0..50 {
+        if Identity::of(pid).is_none() {
+            let _ = fs::remove_file(pid_file);
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
 /// The engine in use.
 pub struct Engine {
     host: String,
@@ -58,7 +76,7 @@ enum Owner {
     /// It was there.
     Somebody,
     /// Ours.
-    Us(Keeper),
+    Us(Private),
     /// Ours, run by root for us.
     Root(Helper),
 }
@@ -104,10 +122,10 @@ impl Engine {
         };
         say(format!("{why}; starting a private one"));
         if rustix::process::geteuid().is_root() {
-            let keeper = run_private(&job).await.map_err(failed)?;
+            let private = run_private(&job).await.map_err(failed)?;
             return Ok(Self {
                 host,
-                owner: Owner::Us(keeper),
+                owner: Owner::Us(private),
             });
         }
         let helper = Helper::start(state, "docker", &Job::Engine(job))?;
@@ -167,7 +185,7 @@ impl Engine {
     pub async fn stop(self) {
         match self.owner {
             Owner::Somebody => {}
-            Owner::Us(keeper) => keeper.stop().await,
+            Owner::Us(private) => private.stop().await,
             Owner::Root(helper) => helper.stop().await,
         }
     }
@@ -194,8 +212,25 @@ pub struct EngineJob {
     group: u32,
 }
 
+/// A private engine and its bridge.
+#[derive(Debug)]
+pub struct Private {
+    keeper: Keeper,
+    bridge: Option<String>,
+}
+
+impl Private {
+    /// Stops the engine and takes its bridge away.
+    pub async fn stop(self) {
+        self.keeper.stop().await;
+        if let Some(bridge) = &self.bridge {
+            ip(&["link", "del", bridge]).await;
+        }
+    }
+}
+
 /// Starts a private engine and keeps it running. Needs root.
-pub async fn run_private(job: &EngineJob) -> Result<Keeper, Error> {
+pub async fn run_private(job: &EngineJob) -> Result<Private, Error> {
     let mut args = vec!["--group".to_owned(), job.group.to_string()];
     let alone = !another_engine();
     let bridge = bridge(&job.dir).await;
@@ -217,15 +252,18 @@ pub async fn run_private(job: &EngineJob) -> Result<Keeper, Error> {
         args
     };
     let mut chosen = config(if alone { args } else { closed.clone() });
-    let engine = match start_engine(&chosen).await {
+    let engine = match PrivateEngine::start(&chosen).await {
         Err(Error::Died { .. }) if alone => {
             // Some kernels and containers have no usable firewall.
             chosen = config(closed);
-            start_engine(&chosen).await?
+            PrivateEngine::start(&chosen).await?
         }
         other => other?,
     };
-    Ok(Keeper::new(engine, chosen))
+    Ok(Private {
+        keeper: Keeper::new(engine, chosen),
+        bridge,
+    })
 }
 
 /// Whether a dockerd runs in our network namespace.

@@ -155,9 +155,7 @@ impl Running {
 
     fn announce(&self, took: Duration) {
         let env = self.state.path("env");
-        let windlass = std::env::args()
-            .next()
-            .unwrap_or_else(|| "windlass".to_owned());
+        let windlass = command_name();
         println!();
         for service in self.plan.services() {
             println!(
@@ -180,11 +178,11 @@ impl Running {
         );
         println!("  logs       {}", self.state.path("log").display());
         println!();
+        println!("The token is in {}, with all addresses.", env.display());
         println!(
-            "Token and addresses are in {} (found by itself below this folder; elsewhere:",
+            "`windlass` finds it in this folder and below; other clients: . {}",
             env.display()
         );
-        println!("  . {})", env.display());
         println!();
         println!("Try next:");
         println!("  {windlass} ws create demo");
@@ -201,6 +199,18 @@ impl Running {
         self.engine.stop().await;
         // The lock goes last.
         drop(self.state);
+    }
+}
+
+/// How to call this program from here.
+fn command_name() -> String {
+    let name = std::env::args()
+        .next()
+        .unwrap_or_else(|| "windlass".to_owned());
+    let here = std::env::current_dir().unwrap_or_default();
+    match std::path::Path::new(&name).strip_prefix(&here) {
+        Ok(relative) => relative.display().to_string(),
+        Err(_) => name,
     }
 }
 

@@ -23,7 +23,6 @@ use crate::args::UpRootArgs;
 use crate::envfile::write_private;
 use crate::error::CliError;
 
-const SUDO: &str = "/usr/bin/sudo";
 const POLL: Duration = Duration::from_millis(200);
 /// For the job to end; longer than a service's or the engine's own grace.
 const GRACE: Duration = Duration::from_secs(45);
@@ -63,12 +62,21 @@ impl ServiceJob {
     }
 }
 
+/// The `sudo` of the PATH.
+fn sudo() -> PathBuf {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .map(|dir| dir.join("sudo"))
+        .find(|candidate| candidate.is_file())
+        .unwrap_or_else(|| PathBuf::from("/usr/bin/sudo"))
+}
+
 /// Whether we are root, or may be without being asked for a password.
 pub fn check() -> Result<(), CliError> {
     if rustix::process::geteuid().is_root() {
         return Ok(());
     }
-    let sudo = std::process::Command::new(SUDO)
+    let sudo = std::process::Command::new(sudo())
         .args(["-n", "true"])
         .stdin(std::process::Stdio::null())
         .stderr(std::process::Stdio::null())
@@ -123,7 +131,7 @@ impl Helper {
         arguments.extend(["up-root", "--parent"].map(OsString::from));
         arguments.push(std::process::id().to_string().into());
         arguments.extend(["--job".into(), job_file.clone().into_os_string()]);
-        let spec = ProcessSpec::new(format!("root's {name}"), SUDO, log.clone()).args(arguments);
+        let spec = ProcessSpec::new(format!("root's {name}"), sudo(), log.clone()).args(arguments);
         Ok(Self {
             process: Process::spawn(&spec).map_err(failed)?,
             job_file,
@@ -175,9 +183,9 @@ pub async fn run(args: UpRootArgs) -> Result<(), CliError> {
     };
     match job {
         Job::Engine(job) => {
-            let keeper = run_private(&job).await.map_err(failed)?;
+            let engine = run_private(&job).await.map_err(failed)?;
             wanted.await?;
-            keeper.stop().await;
+            engine.stop().await;
         }
         Job::Service(job) => {
             let options = Options::default();
