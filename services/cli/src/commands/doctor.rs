@@ -12,7 +12,7 @@ use windlass_proto::v1;
 use crate::args::Output;
 use crate::client::{Client, request_within};
 use crate::error::CliError;
-use crate::output::{self, operation, phase, table};
+use crate::output::{self, operation, outln, phase, table};
 use crate::resolve;
 use crate::values::{ago, bytes, relative, time};
 use crate::wait::advice;
@@ -97,7 +97,7 @@ pub async fn run(client: &Client, output: Output) -> Result<ExitCode, CliError> 
                     f.advice.as_str(),
                 )
             });
-            println!("{}", table::findings(rows));
+            outln!("{}", table::findings(rows));
         }
     }
     let wrong = findings.iter().any(|f| f.mark == Mark::Wrong);

@@ -9,7 +9,7 @@ use windlass_proto::v1;
 use crate::args::{GcCommand, Output};
 use crate::client::{Client, request_within};
 use crate::error::CliError;
-use crate::output::{self, json, table};
+use crate::output::{self, json, outln, table};
 
 /// A pass over a large bucket takes its time.
 const TIMEOUT: Duration = Duration::from_secs(600);
@@ -47,7 +47,7 @@ pub async fn run(client: &Client, command: GcCommand, output: Output) -> Result<
                 Output::Id => print_keys(&done.deleted_keys),
                 Output::Table => {
                     print_pass(&pass);
-                    println!(
+                    outln!(
                         "deleted {} objects, aborted {} stale uploads",
                         done.deleted_keys.len(),
                         done.aborted_uploads
@@ -72,18 +72,19 @@ fn due(pass: &v1::GcPass) -> Vec<String> {
 }
 
 fn print_keys(keys: &[String]) {
-    keys.iter().for_each(|key| println!("{key}"));
+    keys.iter().for_each(|key| outln!("{key}"));
 }
 
 fn print_pass(pass: &v1::GcPass) {
     if !pass.items.is_empty() {
-        println!("{}", table::gc_items(&pass.items, Utc::now()));
+        outln!("{}", table::gc_items(&pass.items, Utc::now()));
     }
-    println!(
+    outln!(
         "{} groups in the store, {} of them protected",
-        pass.total_count, pass.protected_count
+        pass.total_count,
+        pass.protected_count
     );
     if !pass.refusal.is_empty() {
-        println!("a pass deletes nothing: {}", pass.refusal);
+        outln!("a pass deletes nothing: {}", pass.refusal);
     }
 }

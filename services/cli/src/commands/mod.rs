@@ -14,22 +14,25 @@ use clap::CommandFactory as _;
 use crate::args::{Cli, Command};
 use crate::client::Client;
 use crate::error::CliError;
+use crate::output;
 use crate::settings::Settings;
 use crate::up;
 
 /// Runs the command.
 pub async fn run(cli: Cli) -> Result<ExitCode, CliError> {
-    let output = cli.output;
+    let format = cli.output;
     let client = || Settings::load(&cli.connection).map(Client::new);
     match cli.command {
-        Command::Workspace(command) => workspace::run(&client()?, command, output).await?,
-        Command::Host(command) => host::run(&client()?, command, output).await?,
-        Command::Gc(command) => gc::run(&client()?, command, output).await?,
-        Command::Recover(args) => recover::run(&client()?, args, output).await?,
-        Command::Doctor => return doctor::run(&client()?, output).await,
+        Command::Workspace(command) => workspace::run(&client()?, command, format).await?,
+        Command::Host(command) => host::run(&client()?, command, format).await?,
+        Command::Gc(command) => gc::run(&client()?, command, format).await?,
+        Command::Recover(args) => recover::run(&client()?, args, format).await?,
+        Command::Doctor => return doctor::run(&client()?, format).await,
         Command::Completion { shell } => {
             let mut command = Cli::command();
-            clap_complete::generate(shell, &mut command, "windlass", &mut std::io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut command, "windlass", &mut script);
+            output::write(&script);
         }
         Command::Up(args) => up::run(args).await?,
         Command::UpRoot(args) => up::root::run(args).await?,

@@ -11,7 +11,7 @@ use crate::args::{
 };
 use crate::client::{Client, request};
 use crate::error::CliError;
-use crate::output::{self, json, table};
+use crate::output::{self, json, outln, table};
 use crate::resolve::{self, Scope};
 use crate::values::{Ttl, relative, time, wire_duration};
 use crate::wait::{self, Goal};
@@ -59,8 +59,8 @@ pub async fn run(
             let explained = answer.map_err(client.api_error())?.into_inner();
             match output {
                 Output::Json => output::print_json(&json::explain(&explained)),
-                Output::Id => println!("{}", explained.workspace.unwrap_or_default().id),
-                Output::Table => println!("{}", table::explain(&explained, Utc::now())),
+                Output::Id => outln!("{}", explained.workspace.unwrap_or_default().id),
+                Output::Table => outln!("{}", table::explain(&explained, Utc::now())),
             }
             Ok(())
         }
@@ -74,12 +74,12 @@ pub async fn run(
             let lease = answer.map_err(client.api_error())?.into_inner();
             match (output, time(lease.expire_time.as_ref())) {
                 (Output::Json, _) => output::print_json(&json::keep_awake(&workspace.id, &lease)),
-                (Output::Id, _) => println!("{}", workspace.id),
+                (Output::Id, _) => outln!("{}", workspace.id),
                 (Output::Table, Some(until)) => {
                     let when = relative(until, Utc::now());
-                    println!("{} is kept awake; the lease ends {when}", workspace.name);
+                    outln!("{} is kept awake; the lease ends {when}", workspace.name);
                 }
-                (Output::Table, None) => println!("{} has no lease any more", workspace.name),
+                (Output::Table, None) => outln!("{} has no lease any more", workspace.name),
             }
             Ok(())
         }
@@ -320,8 +320,8 @@ async fn watch(client: &Client, id: Option<String>, output: Output) -> Result<()
 fn print_change(w: &v1::Workspace, output: Output) {
     match output {
         // One document per line.
-        Output::Json => println!("{}", json::workspace(w)),
-        Output::Id => println!("{}", w.id),
+        Output::Json => outln!("{}", json::workspace(w)),
+        Output::Id => outln!("{}", w.id),
         Output::Table => {
             let now = Utc::now().format("%H:%M:%S");
             let (phase, desired) = (output::phase(w), output::desired(w));
@@ -332,7 +332,7 @@ fn print_change(w: &v1::Workspace, output: Output) {
             if !w.error_reason.is_empty() {
                 line = format!("{line}  {}: {}", w.error_reason, w.error_message);
             }
-            println!("{line}");
+            outln!("{line}");
         }
     }
 }

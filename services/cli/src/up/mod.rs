@@ -14,6 +14,7 @@ pub mod root;
 mod services;
 mod state;
 
+use std::io::Write as _;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -33,9 +34,15 @@ const DEMO_IMAGE: &str = "windlass/demo:latest";
 const BUCKET: &str = "windlass";
 const REGION: &str = "us-east-1";
 
-/// Says a step on standard output.
+/// Prints to whoever listens; nobody listening is no reason to stop.
+fn tell(text: &str) {
+    let mut stdout = std::io::stdout().lock();
+    let _ = writeln!(stdout, "{text}").and_then(|()| stdout.flush());
+}
+
+/// Says a step.
 fn say(text: impl std::fmt::Display) {
-    println!("windlass up: {text}");
+    tell(&format!("windlass up: {text}"));
 }
 
 fn failed(error: impl std::fmt::Display) -> CliError {
@@ -156,41 +163,38 @@ impl Running {
     fn announce(&self, took: Duration) {
         let env = self.state.path("env");
         let windlass = command_name();
-        println!();
+        let mut lines = vec![String::new()];
         for service in self.plan.services() {
-            println!(
-                "  {:<10} {}   metrics and health {}",
-                service.name,
-                service.url(),
-                service.http_url()
-            );
+            let (grpc, http) = (service.url(), service.http_url());
+            let name = service.name;
+            lines.push(format!("  {name:<10} {grpc}   metrics and health {http}"));
         }
-        println!(
-            "  {:<10} {}",
-            "postgres",
-            infra::without_password(&self.infra.postgres_url())
-        );
-        println!("  {:<10} {}", "redis", self.infra.redis_url());
-        println!(
-            "  {:<10} {}   bucket {BUCKET}",
-            "s3",
-            self.infra.s3_endpoint()
-        );
-        println!("  logs       {}", self.state.path("log").display());
-        println!();
-        println!("The token is in {}, with all addresses.", env.display());
-        println!(
-            "`windlass` finds it in this folder and below; other clients: . {}",
-            env.display()
-        );
-        println!();
-        println!("Try next:");
-        println!("  {windlass} ws create demo");
-        println!("  {windlass} ws archive demo");
-        println!("  {windlass} ws list");
-        println!();
+        let postgres = infra::without_password(&self.infra.postgres_url());
+        lines.extend([
+            format!("  {:<10} {postgres}", "postgres"),
+            format!("  {:<10} {}", "redis", self.infra.redis_url()),
+            format!(
+                "  {:<10} {}   bucket {BUCKET}",
+                "s3",
+                self.infra.s3_endpoint()
+            ),
+            format!("  {:<10} {}", "logs", self.state.path("log").display()),
+            String::new(),
+            format!("The token is in {}, with all addresses.", env.display()),
+            format!(
+                "`windlass` finds it in this folder and below; other clients: . {}",
+                env.display()
+            ),
+            String::new(),
+            "Try next:".to_owned(),
+            format!("  {windlass} ws create demo"),
+            format!("  {windlass} ws archive demo"),
+            format!("  {windlass} ws list"),
+            String::new(),
+        ]);
+        tell(&lines.join("\n"));
         say(format!("took {}", values::duration(took)));
-        println!("ready");
+        tell("ready");
     }
 
     async fn shutdown(self) {
