@@ -10,6 +10,7 @@ pub const ALL: &[&str] = &[
     "agent::volume-before-remove",
     "agent::volume-after-remove",
     "agent::start-before-pull",
+    "agent::start-before-pull",
     "agent::start-before-create",
     "agent::start-after-create",
     "agent::start-after-start",

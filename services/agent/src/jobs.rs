@@ -141,6 +141,9 @@ impl Jobs {
     /// The job that answers this call: the one at work, or a new one.
     fn enter<T: Task>(&self, context: &WorkContext, task: T) -> Result<Arc<Job>, Failure> {
         let inner = &self.inner;
+        if inner.cancel.is_cancelled() {
+            return Err(stopping());
+        }
         let mut state = inner.lock();
         if let Some(job) = state.active.get(&context.workspace) {
             if job.kind != T::KIND || job.op_id != context.op_id {

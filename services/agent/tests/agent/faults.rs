@@ -1,0 +1,194 @@
+//! What fails half-way is finished by the same call, as a higher attempt.
+
+use std::future::Future;
+use std::process::Command;
+
+use tonic::{Code, Response, Status};
+use uuid::Uuid;
+use windlass_proto::v1::{self, ContainerState, JobState};
+
+use crate::harness::{Fixture, attempt, context};
+
+/// Repeats a call as wc does until its job succeeded; returns how often it failed before.
+async fn persist<T, F, Fut>(f: &Fixture, workspace: Uuid, mut call: F) -> u32
+where
+    F: FnMut(u32) -> Fut,
+    Fut: Future<Output = Result<Response<T>, Status>>,
+{
+    for n in 0..3 {
+        match call(n).await {
+            Ok(_) if f.ended(workspace).await.state() == JobState::Succeeded => return n,
+            Ok(_) => {}
+            Err(status) => assert!(status.message().contains("failpoint"), "{status:?}"),
+        }
+    }
+    panic!("does not succeed: {:?}", f.job(workspace).await);
+}
+
+/// A home made, optionally used, archived, removed and restored, whatever fails; returns how often something did.
+async fn live(f: &Fixture, with_container: bool) -> u32 {
+    let (workspace, volume_id) = (Uuid::new_v4(), Uuid::new_v4());
+    let mut failures = persist(f, workspace, async |n| {
+        let request = v1::ProvisionRequest {
+            context: attempt(workspace, volume_id, n),
+            replaces_volume_id: String::new(),
+        };
+        f.client().provision(request).await
+    })
+    .await;
+    if with_container {
+        let op = Uuid::new_v4();
+        failures += persist(f, workspace, async |n| {
+            let mut request = f.start_request(workspace, op, volume_id);
+            request.context = attempt(workspace, op, n);
+            f.client().start(request).await
+        })
+        .await;
+        assert_eq!(f.containers().await[0].state(), ContainerState::Running);
+        let op = Uuid::new_v4();
+        failures += persist(f, workspace, async |n| {
+            let request = v1::StopRequest {
+                context: attempt(workspace, op, n),
+                grace: None,
+            };
+            f.client().stop(request).await
+        })
+        .await;
+        assert!(f.containers().await.is_empty());
+    }
+    std::fs::write(f.home(workspace).await.join("kept"), "yes").unwrap();
+    let op = Uuid::new_v4();
+    failures += persist(f, workspace, async |n| {
+        let request = v1::ArchiveRequest {
+            context: attempt(workspace, op, n),
+            volume_id: volume_id.to_string(),
+            label: None,
+        };
+        f.client().archive(request).await
+    })
+    .await;
+    let listed = f.archives(true).await.unwrap().archives;
+    let archive = listed
+        .iter()
+        .find(|a| a.archive_op_id == op.to_string())
+        .unwrap();
+    failures += persist(f, workspace, async |n| {
+        let request = v1::DeleteVolumeRequest {
+            context: attempt(workspace, op, n),
+            volume_id: volume_id.to_string(),
+            archive_key: archive.key.clone(),
+            sha256: archive.sha256.clone(),
+            discard_home: false,
+        };
+        f.client().delete_volume(request).await
+    })
+    .await;
+    assert!(f.volumes().await.is_empty());
+    let op = Uuid::new_v4();
+    failures += persist(f, workspace, async |n| {
+        let request = v1::RestoreRequest {
+            context: attempt(workspace, op, n),
+            archive_key: archive.key.clone(),
+            replaces_volume_id: String::new(),
+        };
+        f.client().restore(request).await
+    })
+    .await;
+    let kept = std::fs::read_to_string(f.home(workspace).await.join("kept")).unwrap();
+    assert_eq!(kept, "yes");
+    let discard = v1::DeleteVolumeRequest {
+        context: context(workspace, Uuid::new_v4()),
+        volume_id: op.to_string(),
+        discard_home: true,
+        ..v1::DeleteVolumeRequest::default()
+    };
+    f.client().delete_volume(discard).await.unwrap();
+    failures
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_step_with_the_engine_may_fail_once() {
+    let f = Fixture::new().await;
+    // Nothing is pulled here.
+    let passed = |name: &&&str| **name != "agent::start-before-pull";
+    for name in windlass_agent::failpoints::ALL.iter().filter(passed) {
+        fail::cfg(*name, "1*return(once)").unwrap();
+        assert_eq!(live(&f, true).await, 1, "{name}");
+        fail::remove(name);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_step_with_the_store_may_fail_once() {
+    let f = Fixture::new().await;
+    for name in windlass_archive::failpoints::ALL {
+        fail::cfg(*name, "1*return(once)").unwrap();
+        assert_eq!(live(&f, false).await, 1, "{name}");
+        fail::remove(name);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_volume_that_vanishes_while_its_container_is_made_is_noticed() {
+    let f = Fixture::new().await;
+    let (workspace, volume_id) = f.provisioned().await;
+    let (host, volume) = (f.engine.host().to_owned(), f.volume(workspace));
+    fail::cfg_callback("agent::start-before-create", move || {
+        let removed = Command::new("docker")
+            .env("DOCKER_HOST", &host)
+            .args(["volume", "rm", &volume])
+            .status();
+        assert!(removed.unwrap().success());
+    })
+    .unwrap();
+    let request = f.start_request(workspace, Uuid::new_v4(), volume_id);
+    f.client().start(request).await.unwrap();
+    let job = f.ended(workspace).await;
+    assert_eq!(job.state(), JobState::Failed);
+    assert!(job.message.contains("vanished"), "{}", job.message);
+    assert!(f.containers().await.is_empty());
+    // The one that the engine made in silence is gone, too.
+    assert!(f.volumes().await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_written_after_the_archive_survives_the_last_moment() {
+    let f = Fixture::new().await;
+    let (workspace, volume_id) = f.provisioned().await;
+    let archive = f.archived(workspace, volume_id).await;
+    let (host, name, volume) = (
+        f.engine.host().to_owned(),
+        f.container(workspace),
+        f.volume(workspace),
+    );
+    // Somebody starts a container between the fingerprint and the removal.
+    fail::cfg_callback("agent::delete-after-fingerprint", move || {
+        let mount = format!("{volume}:/home/coder");
+        let image = crate::harness::DEMO;
+        let run = Command::new("docker")
+            .env("DOCKER_HOST", &host)
+            .args([
+                "run",
+                "-d",
+                "--network=none",
+                "--name",
+                &name,
+                "-v",
+                &mount,
+                image,
+            ])
+            .output();
+        assert!(run.unwrap().status.success());
+    })
+    .unwrap();
+    let request = v1::DeleteVolumeRequest {
+        context: context(workspace, Uuid::new_v4()),
+        volume_id: volume_id.to_string(),
+        archive_key: archive.key.clone(),
+        sha256: archive.sha256.clone(),
+        discard_home: false,
+    };
+    let answer = f.client().delete_volume(request).await;
+    crate::harness::refused(answer, Code::FailedPrecondition, "CONTAINER_RUNNING");
+    assert_eq!(f.volumes().await.len(), 1);
+}
