@@ -44,9 +44,9 @@ pub struct CoordinatorArgs {
     #[arg(long, env = "WINDLASS_LEASE_TTL", default_value = "10s", value_parser = parse_duration)]
     pub lease_ttl: Duration,
 
-    /// Name of this machine in the leader row
-    #[arg(long, env = "HOSTNAME", default_value = "localhost")]
-    pub hostname: String,
+    /// Name of this machine in the leader row [default: its host name]
+    #[arg(long, env = "WINDLASS_HOSTNAME")]
+    pub hostname: Option<String>,
 
     /// Take no hints: poll alone
     #[arg(long, env = "WINDLASS_NO_HINTS")]
@@ -75,6 +75,12 @@ impl CoordinatorArgs {
 
     /// Who leads: this machine and the address that only one of its processes can listen on.
     pub fn holder(&self, listen: SocketAddr) -> String {
-        format!("{}/{listen}", self.hostname)
+        let machine = self.hostname.clone().unwrap_or_else(|| {
+            rustix::system::uname()
+                .nodename()
+                .to_string_lossy()
+                .into_owned()
+        });
+        format!("{machine}/{listen}")
     }
 }

@@ -179,7 +179,7 @@ impl<P: Pass> Coordinator<P> {
     ) -> (Handle<P>, impl Future<Output = anyhow::Result<()>> + Send) {
         let (requests_tx, requests) = mpsc::channel(64);
         let (status_tx, status) = watch::channel(Status::default());
-        readiness.expect("postgres");
+        readiness.expect("passes");
         let handle = Handle {
             requests: requests_tx,
             status,
@@ -364,13 +364,13 @@ impl<P: Pass> Loop<P> {
     }
 
     fn healthy(&self) {
-        self.readiness.set("postgres", true, "");
+        self.readiness.set("passes", true, "");
         self.status.send_modify(|s| s.last_error.clear());
     }
 
     fn unhealthy(&self, error: &dyn fmt::Display) {
         tracing::warn!(%error, "pass failed");
-        self.readiness.set("postgres", false, error.to_string());
+        self.readiness.set("passes", false, error.to_string());
         self.status
             .send_modify(|s| s.last_error = error.to_string());
     }

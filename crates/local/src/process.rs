@@ -44,7 +44,7 @@ pub struct ProcessSpec {
     pub current_dir: Option<PathBuf>,
     /// Appended with both its outputs.
     pub log: PathBuf,
-    /// Holds the pid (and on the second line the start time) while it runs.
+    /// Holds the pid while it runs, and beside it `<name>.started` the start time.
     pub pid_file: Option<PathBuf>,
     /// Runs as this user instead of us.
     pub user: Option<User>,
@@ -242,7 +242,7 @@ impl Process {
         if let Some(path) = &self.pid_file
             && read_pid(path).is_some_and(|(pid, _)| pid == self.pid)
         {
-            let _ = fs::remove_file(path);
+            remove_pid(path);
         }
     }
 }
@@ -317,22 +317,36 @@ fn reap(pid: i32, child: &Mutex<Option<Child>>, told: &watch::Sender<Option<Exit
     told.send_replace(status);
 }
 
+/// The pid file holds the pid alone, for scripts; its companion the start time, which with the pid is the
+/// process's identity. The companion is written first: a pid file without it names nobody.
 fn write_pid(path: &Path, pid: i32) -> io::Result<()> {
-    let parent = path.parent().unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(parent)?;
-    writeln!(
-        file,
-        "{pid}\n{}",
-        proc_fs::start_time(pid).unwrap_or_default()
-    )?;
-    file.persist(path).map_err(|e| e.error)?;
+    let started = proc_fs::start_time(pid).unwrap_or_default();
+    for (path, number) in [
+        (started_file(path), started.to_string()),
+        (path.to_owned(), pid.to_string()),
+    ] {
+        let parent = path.parent().unwrap_or(Path::new("."));
+        let mut file = tempfile::NamedTempFile::new_in(parent)?;
+        writeln!(file, "{number}")?;
+        file.persist(path).map_err(|e| e.error)?;
+    }
     Ok(())
 }
 
+fn started_file(pid_file: &Path) -> PathBuf {
+    pid_file.with_extension("started")
+}
+
 fn read_pid(path: &Path) -> Option<(i32, u64)> {
-    let text = fs::read_to_string(path).ok()?;
-    let mut lines = text.lines();
-    Some((lines.next()?.parse().ok()?, lines.next()?.parse().ok()?))
+    let pid = fs::read_to_string(path).ok()?.trim().parse().ok()?;
+    let started = fs::read_to_string(started_file(path)).ok()?;
+    Some((pid, started.trim().parse().ok()?))
+}
+
+fn remove_pid(path: &Path) {
+    // Either is worthless without the other, and a leftover harms nobody.
+    let _ = fs::remove_file(path);
+    let _ = fs::remove_file(started_file(path));
 }
 
 /// Ends what a killed earlier run left running under this pid file (written by [`Process::spawn`]): SIGTERM,
@@ -352,6 +366,6 @@ pub async fn stop_stale(pid_file: &Path, grace: Duration) -> bool {
             proc_fs::wait_until(grace, gone).await;
         }
     }
-    let _ = fs::remove_file(pid_file);
+    remove_pid(pid_file);
     found
 }

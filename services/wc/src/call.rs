@@ -206,8 +206,14 @@ fn is_transport(status: &Status) -> bool {
 /// What an agent's refusal means.
 fn refusal(status: &Status) -> Answer {
     match reason_of(status).as_deref() {
-        Some("BUSY" | "QUEUE_FULL" | "STALE_EPOCH" | "OVERLOADED" | "DRAINING" | "DEADLINE") => {
+        Some("BUSY" | "QUEUE_FULL" | "OVERLOADED" | "DRAINING" | "DEADLINE") => {
             tracing::debug!(%status, "not now");
+            Answer::NotNow
+        }
+        // Deposed, or PostgreSQL was restored to an older state: see docs/operations.md.
+        Some("STALE_EPOCH") => {
+            tracing::warn!(%status, "the agent has seen a newer leader and refuses this one");
+            metrics::counter!("windlass_wc_stale_epoch_total").increment(1);
             Answer::NotNow
         }
         Some(_) | None => {
