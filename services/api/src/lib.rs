@@ -59,8 +59,11 @@ pub async fn run(
     let readiness = Readiness::new();
     let mut tasks = Tasks::new(shutdown);
 
-    let database =
-        database::Database::new(pool.clone(), readiness.clone(), config.agent_address.clone());
+    let database = database::Database::new(
+        pool.clone(),
+        readiness.clone(),
+        config.agent_address.clone(),
+    );
     tasks.spawn("database", database.follow(tasks.shutdown()));
     let changes = hints.subscribe(Channel::Watch);
     let (publisher, publishing) = publish::publisher(hints, changes.bell());
@@ -69,8 +72,7 @@ pub async fn run(
     tasks.spawn("watch", watch.clone().poll(changes, tasks.shutdown()));
 
     let authenticator = Arc::new(auth::TokenAuthenticator::new(pool.clone()));
-    let workspaces =
-        workspaces::Workspaces::new(pool.clone(), config.settings(), publisher, watch);
+    let workspaces = workspaces::Workspaces::new(pool.clone(), config.settings(), publisher, watch);
     let grpc = GrpcServer::new(FILE_DESCRIPTOR_SET, authenticator, &config.server)
         .add_service(WorkspaceServiceServer::new(workspaces))
         .add_service(HostServiceServer::new(hosts::Hosts::new(pool)));

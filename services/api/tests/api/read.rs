@@ -1,0 +1,196 @@
+//! GetWorkspace, ExplainWorkspace, ListWorkspaceArchives: what a client sees of a row.
+
+use tonic::Code;
+use windlass_proto::v1;
+
+use crate::common::{NOBODYS_ID, create, delete, env, get, invalid, refused};
+
+const OP: &str = "11111111-1111-4111-8111-111111111111";
+const VOLUME: &str = "22222222-2222-4222-8222-222222222222";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn others_workspaces_are_not_there() {
+    let env = env().await;
+    let made = create(&env.ann, "demo").await;
+    let mut bob = env.bob.clone();
+    for id in [made.id.as_str(), NOBODYS_ID] {
+        let id = || id.to_owned();
+        let not_found = "WORKSPACE_NOT_FOUND";
+        refused(get(&env.bob, &id()).await, Code::NotFound, not_found);
+        let explain = v1::ExplainWorkspaceRequest { id: id() };
+        refused(
+            bob.explain_workspace(explain).await,
+            Code::NotFound,
+            not_found,
+        );
+        let archives = v1::ListWorkspaceArchivesRequest { id: id() };
+        refused(
+            bob.list_workspace_archives(archives).await,
+            Code::NotFound,
+            not_found,
+        );
+        let watch = v1::WatchWorkspacesRequest {
+            id: id(),
+            ..Default::default()
+        };
+        refused(
+            bob.watch_workspaces(watch).await.map(|_| ()),
+            Code::NotFound,
+            not_found,
+        );
+    }
+    assert_eq!(get(&env.root, &made.id).await.unwrap(), made);
+    for id in ["", "x", "11111111-1111-4111-8111-11111111111"] {
+        invalid(get(&env.ann, id).await, "id");
+    }
+    delete(&env.ann, &made.id).await.unwrap();
+    env.db.set(&made.id, "phase = 'DELETED'").await;
+    assert_eq!(
+        get(&env.ann, &made.id).await.unwrap().phase(),
+        v1::Phase::Deleted
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_a_row_holds_is_shown() {
+    let env = env().await;
+    let made = create(&env.ann, "demo").await;
+    env.db
+        .sql("UPDATE hosts SET last_observed_at = '2026-01-05T00:00:05Z'")
+        .await;
+    env.db
+        .set(
+            &made.id,
+            &format!(
+                r#"phase = 'STANDBY', operation = 'ARCHIVING', op_id = '{OP}', error_count = 2,
+                error_reason = 'StoreUnavailable', error_message = 'no route', archive_key = 'k2',
+                retry_at = '2026-01-06T00:00:06Z', last_access_at = '2026-01-07T00:00:07Z',
+                home_ctx = '{{"location": "volume", "volume_id": "{VOLUME}", "restored_from": "k1"}}',
+                conditions = '{{
+                  "infra.container_ready": {{"status": "False", "reason": "ContainerAbsent",
+                    "message": "gone", "last_transition_time": "2026-01-01T00:00:01Z"}},
+                  "storage.archive_ready": {{"status": "Unknown", "reason": "StoreUnreachable",
+                    "message": "", "last_transition_time": "2026-01-02T00:00:02Z"}},
+                  "evidence": {{
+                    "archives": [
+                      {{"archive_op_id": "{VOLUME}", "key": "k1", "bytes": 5, "sha256": "aa",
+                        "created_at": "2026-01-03T00:00:00Z", "uncompressed_bytes": 6, "entries": 7}},
+                      {{"archive_op_id": "{OP}", "key": "k2", "bytes": 8, "sha256": "bb",
+                        "created_at": "2026-01-04T00:00:00Z"}}],
+                    "job": {{"op_id": "{OP}", "stage": "packing", "done_bytes": 3, "total_bytes": 9}}
+                  }}}}'"#
+            ),
+        )
+        .await;
+    let shown = get(&env.ann, &made.id).await.unwrap();
+    assert_eq!(shown.operation(), v1::Operation::Archiving);
+    assert_eq!(shown.error_reason, "StoreUnavailable");
+    assert_eq!(
+        (shown.error_message.as_str(), shown.error_count),
+        ("no route", 2)
+    );
+    let progress = shown.progress.unwrap();
+    assert_eq!(
+        (
+            progress.stage.as_str(),
+            progress.done_bytes,
+            progress.total_bytes
+        ),
+        ("packing", 3, 9)
+    );
+    let home = shown.home.unwrap();
+    assert_eq!(home.location(), v1::HomeLocation::Volume);
+    assert_eq!(
+        (home.volume_id.as_str(), home.restored_from.as_str()),
+        (VOLUME, "k1")
+    );
+    assert_eq!(home.last_archive_time.unwrap().seconds, 1_767_484_800);
+    assert_eq!(shown.observe_time.unwrap().seconds, 1_767_571_205);
+    assert_eq!(shown.retry_time.unwrap().seconds, 1_767_657_606);
+    assert_eq!(shown.last_access_time.unwrap().seconds, 1_767_744_007);
+    let conditions: Vec<_> = shown
+        .conditions
+        .iter()
+        .map(|c| (c.r#type.as_str(), c.status(), c.reason.as_str()))
+        .collect();
+    use v1::ConditionStatus::{False, Unknown};
+    assert_eq!(
+        conditions,
+        [
+            ("infra.container_ready", False, "ContainerAbsent"),
+            ("storage.archive_ready", Unknown, "StoreUnreachable"),
+        ]
+    );
+
+    let request = v1::ListWorkspaceArchivesRequest {
+        id: made.id.clone(),
+    };
+    let archives = env.ann.clone().list_workspace_archives(request).await;
+    let archives = archives.unwrap().into_inner().archives;
+    let keys: Vec<_> = archives.iter().map(|a| a.key.as_str()).collect();
+    assert_eq!(keys, ["k2", "k1"]);
+    assert_eq!(archives[1].entries, 7);
+    assert_eq!(archives[0].workspace_id, made.id);
+
+    // The job of another operation is no progress of this one.
+    env.db.set(&made.id, &format!("op_id = '{VOLUME}'")).await;
+    assert_eq!(get(&env.ann, &made.id).await.unwrap().progress, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_is_explained_why_and_what_comes_next() {
+    let env = env().await;
+    let made = create(&env.ann, "demo").await;
+    let explain = async || {
+        let request = v1::ExplainWorkspaceRequest {
+            id: made.id.clone(),
+        };
+        let explained = env.ann.clone().explain_workspace(request).await;
+        explained.unwrap().into_inner()
+    };
+    let new = explain().await;
+    assert!(new.why.contains("no home yet"), "{}", new.why);
+    assert!(new.next.contains("PROVISIONING"), "{}", new.next);
+    assert!(new.blockers[0].contains("never observed"));
+    assert_eq!(new.history.len(), 1);
+    assert_eq!(new.history[0].actor, "ann");
+    assert_eq!(new.workspace.unwrap().id, made.id);
+
+    // At rest, ttl is next: by the defaults the api was told, or the workspace's own.
+    env.db
+        .sql("UPDATE hosts SET last_observed_at = now()")
+        .await;
+    env.db
+        .set(
+            &made.id,
+            &format!(
+                r#"phase = 'RUNNING', home_ctx = '{{"location": "volume", "volume_id": "{VOLUME}"}}',
+                phase_changed_at = '2026-01-01T00:00:00Z', conditions = '{{"evidence": {{
+                  "container": {{"id": "c", "image": "i", "state": "running"}},
+                  "volume": {{"name": "n", "volume_id": "{VOLUME}", "owned": true}}}}}}'"#
+            ),
+        )
+        .await;
+    let start = 1_767_225_600;
+    let running = explain().await;
+    assert!(running.next.contains("STANDBY"), "{}", running.next);
+    assert_eq!(running.next_time.unwrap().seconds, start + 600);
+    assert_eq!(running.blockers, Vec::<String>::new());
+    env.db.set(&made.id, "standby_ttl_ms = 5000").await;
+    assert_eq!(explain().await.next_time.unwrap().seconds, start + 5);
+    env.db.set(&made.id, "standby_ttl_ms = 0").await;
+    assert_eq!(explain().await.next_time, None);
+
+    for n in 0..25 {
+        env.db
+            .sql(&format!(
+                "INSERT INTO audit_log (workspace_id, actor, action, detail)
+                 VALUES ('{}', 'wc', 'x', '{n}')",
+                made.id
+            ))
+            .await;
+    }
+    let history = explain().await.history;
+    assert_eq!(history.len(), 20);
+    assert_eq!(history[0].detail, "24");
+}
