@@ -6,6 +6,7 @@
 mod containers;
 mod events;
 mod images;
+mod parse;
 mod volumes;
 
 use std::fmt::Display;

@@ -1,0 +1,210 @@
+//! The engine's JSON about containers, read into the agent's own types.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use bollard::models::{
+    ContainerInspectResponse, ContainerStateStatusEnum, ContainerSummary,
+    ContainerSummaryStateEnum, HealthStatusEnum, PortMap,
+};
+use chrono::{DateTime, Utc};
+use windlass_domain::conditions::Health;
+
+use super::containers::{ContainerInfo, Listed, State, is_alive};
+use super::{label, uuid_label};
+
+pub(super) fn name_of(container: &ContainerSummary) -> Option<String> {
+    let names = container.names.as_deref()?;
+    // A linked container has further names with more slashes.
+    let own = |name: &&String| !name.trim_start_matches('/').contains('/');
+    let name = names.iter().find(own)?;
+    Some(name.trim_start_matches('/').to_owned())
+}
+
+pub(super) fn listed(container: ContainerSummary) -> Option<Listed> {
+    let name = name_of(&container)?;
+    let labels = container.labels.unwrap_or_default();
+    let state = container.state.and_then(summary_state);
+    let status = container.status.unwrap_or_default();
+    Some(Listed {
+        id: container.id?,
+        name,
+        image: container.image.unwrap_or_default(),
+        state,
+        health: health_in(&status).filter(|_| state == Some(State::Running)),
+        exit_code: exit_code_in(&status).filter(|_| !is_alive(state)),
+        workspace: uuid_label(&labels, label::WORKSPACE),
+        op_id: uuid_label(&labels, label::OP_ID),
+        attempt: attempt(&labels),
+    })
+}
+
+fn attempt(labels: &HashMap<String, String>) -> u32 {
+    let text = labels.get(label::ATTEMPT);
+    text.and_then(|text| text.parse().ok()).unwrap_or(0)
+}
+
+pub(super) fn summary_state(state: ContainerSummaryStateEnum) -> Option<State> {
+    use ContainerSummaryStateEnum as S;
+    match state {
+        S::CREATED => Some(State::Created),
+        S::RUNNING => Some(State::Running),
+        S::PAUSED => Some(State::Paused),
+        S::RESTARTING => Some(State::Restarting),
+        S::REMOVING => Some(State::Removing),
+        S::EXITED => Some(State::Exited),
+        S::DEAD => Some(State::Dead),
+        _ => None,
+    }
+}
+
+/// Before API 1.53 the list tells health only in its words: `Up 2 minutes (healthy)`.
+fn health_in(status: &str) -> Option<Health> {
+    let (_, words) = status.rsplit_once('(')?;
+    match words {
+        "healthy)" => Some(Health::Healthy),
+        "unhealthy)" => Some(Health::Unhealthy),
+        "health: starting)" => Some(Health::Starting),
+        _ => None,
+    }
+}
+
+/// `Exited (137) 3 seconds ago`.
+fn exit_code_in(status: &str) -> Option<i32> {
+    let rest = status.strip_prefix("Exited (")?;
+    rest.split_once(')')?.0.parse().ok()
+}
+
+pub(super) fn inspected(container: ContainerInspectResponse) -> ContainerInfo {
+    let config = container.config.unwrap_or_default();
+    let labels = config.labels.unwrap_or_default();
+    let state = container.state.unwrap_or_default();
+    let status = state.status.and_then(inspect_state);
+    let ended = matches!(status, Some(State::Exited | State::Dead));
+    let health = state.health.and_then(|h| h.status).and_then(|h| match h {
+        HealthStatusEnum::STARTING => Some(Health::Starting),
+        HealthStatusEnum::HEALTHY => Some(Health::Healthy),
+        HealthStatusEnum::UNHEALTHY => Some(Health::Unhealthy),
+        _ => None,
+    });
+    let exit_code = state.exit_code.and_then(|code| code.try_into().ok());
+    let name = container.name.unwrap_or_default();
+    let ports = container.network_settings.and_then(|n| n.ports);
+    ContainerInfo {
+        listed: Listed {
+            id: container.id.unwrap_or_default(),
+            name: name.trim_start_matches('/').to_owned(),
+            image: config.image.unwrap_or_default(),
+            state: status,
+            health: health.filter(|_| status == Some(State::Running)),
+            exit_code: exit_code.filter(|_| ended),
+            workspace: uuid_label(&labels, label::WORKSPACE),
+            op_id: uuid_label(&labels, label::OP_ID),
+            attempt: attempt(&labels),
+        },
+        oom_killed: state.oom_killed.unwrap_or(false),
+        started_at: time(state.started_at.as_deref()),
+        finished_at: time(state.finished_at.as_deref()).filter(|_| ended),
+        error: state.error.unwrap_or_default(),
+        ports: ports.map(published).unwrap_or_default(),
+    }
+}
+
+fn inspect_state(state: ContainerStateStatusEnum) -> Option<State> {
+    use ContainerStateStatusEnum as S;
+    match state {
+        S::CREATED => Some(State::Created),
+        S::RUNNING => Some(State::Running),
+        S::PAUSED => Some(State::Paused),
+        S::RESTARTING => Some(State::Restarting),
+        S::REMOVING => Some(State::Removing),
+        S::EXITED => Some(State::Exited),
+        S::DEAD => Some(State::Dead),
+        _ => None,
+    }
+}
+
+/// The engine says "never" with the year 1.
+fn time(text: Option<&str>) -> Option<DateTime<Utc>> {
+    let at = DateTime::parse_from_rfc3339(text?).ok()?.to_utc();
+    (at.timestamp() > 0).then_some(at)
+}
+
+fn published(ports: PortMap) -> Vec<(u16, SocketAddr)> {
+    let mut found = Vec::new();
+    for (port, bindings) in ports {
+        let Some(inside) = port.strip_suffix("/tcp").and_then(|p| p.parse().ok()) else {
+            continue;
+        };
+        for binding in bindings.into_iter().flatten() {
+            let address = binding.host_ip.and_then(|ip| ip.parse::<IpAddr>().ok());
+            let outside = binding.host_port.and_then(|p| p.parse().ok());
+            let (Some(address), Some(outside)) = (address, outside) else {
+                continue;
+            };
+            // On every interface means on loopback, too.
+            let address = match address {
+                IpAddr::V4(any) if any.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+                IpAddr::V6(any) if any.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+                other => other,
+            };
+            found.push((inside, SocketAddr::new(address, outside)));
+        }
+    }
+    found.sort_by_key(|(inside, address)| (*inside, address.is_ipv6()));
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use bollard::models::PortBinding;
+
+    use super::*;
+
+    #[test]
+    fn the_lists_words() {
+        for (words, health, exit) in [
+            ("Up 2 minutes", None, None),
+            ("Up 2 minutes (healthy)", Some(Health::Healthy), None),
+            (
+                "Up 1 second (health: starting)",
+                Some(Health::Starting),
+                None,
+            ),
+            ("Up 3 hours (unhealthy)", Some(Health::Unhealthy), None),
+            ("Up 3 hours (Paused)", None, None),
+            ("Exited (137) 3 seconds ago", None, Some(137)),
+            ("Created", None, None),
+        ] {
+            assert_eq!((health_in(words), exit_code_in(words)), (health, exit));
+        }
+    }
+
+    #[test]
+    fn never_is_no_time() {
+        assert_eq!(time(Some("0001-01-01T00:00:00Z")), None);
+        let at = time(Some("2026-11-21T20:38:26.414920707Z")).unwrap();
+        assert_eq!(at.timestamp_subsec_nanos(), 414_920_707);
+    }
+
+    #[test]
+    fn published_everywhere_is_reached_on_loopback() {
+        let binding = |ip: &str, port: &str| PortBinding {
+            host_ip: Some(ip.to_owned()),
+            host_port: Some(port.to_owned()),
+        };
+        let ports = PortMap::from([
+            (
+                "8080/tcp".to_owned(),
+                Some(vec![binding("::", "2"), binding("0.0.0.0", "1")]),
+            ),
+            ("53/udp".to_owned(), Some(vec![binding("127.0.0.1", "3")])),
+            ("9/tcp".to_owned(), None),
+        ]);
+        let found: Vec<String> = published(ports)
+            .into_iter()
+            .map(|(inside, address)| format!("{inside} {address}"))
+            .collect();
+        assert_eq!(found, ["8080 127.0.0.1:1", "8080 [::1]:2"]);
+    }
+}
