@@ -22,6 +22,9 @@ pub enum DbErrorKind {
 /// An error of the database.
 #[derive(Debug, thiserror::Error)]
 pub enum DbError {
+    /// What is to be a URL of PostgreSQL is none. The URL is not repeated: it holds a password.
+    #[error("the database URL (WINDLASS_DATABASE_URL) is not one of PostgreSQL")]
+    Url,
     /// No connection, or it broke.
     #[error("PostgreSQL is unavailable: {0}")]
     Unavailable(String),
@@ -67,7 +70,7 @@ impl DbError {
             Self::Conflict { .. } => DbErrorKind::Conflict,
             Self::Forbidden(_) => DbErrorKind::Forbidden,
             Self::Corrupt { .. } => DbErrorKind::Corrupt,
-            Self::Migration(_) | Self::Internal(_) => DbErrorKind::Internal,
+            Self::Url | Self::Migration(_) | Self::Internal(_) => DbErrorKind::Internal,
         }
     }
 

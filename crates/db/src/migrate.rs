@@ -5,7 +5,10 @@ use diesel::sql_types::{Binary, Text};
 use diesel_async::{AsyncConnection, AsyncMigrationHarness, AsyncPgConnection, RunQueryDsl};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
-use crate::error::{DbError, Result};
+use crate::{
+    error::{DbError, Result},
+    pool::check_url,
+};
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations");
 
@@ -23,6 +26,7 @@ pub struct Bootstrap {
 
 /// Runs the step over a connection of the database's owner. Needs a multi-threaded runtime.
 pub async fn migrate(url: &str, bootstrap: &Bootstrap) -> Result<Vec<String>> {
+    check_url(url)?;
     let mut conn = AsyncPgConnection::establish(url)
         .await
         .map_err(|e| DbError::Unavailable(e.to_string()))?;

@@ -38,7 +38,11 @@ pub(crate) type Connection = deadpool::Object<AsyncPgConnection>;
 
 impl Pool {
     /// A pool of at most `size` connections, made as they are needed.
+    ///
+    /// # Errors
+    /// When the URL does not parse; nothing is connected here.
     pub fn new(url: &str, size: usize) -> Result<Self> {
+        check_url(url)?;
         let manager = AsyncDieselConnectionManager::<AsyncPgConnection>::new(url);
         let inner = deadpool::Pool::builder(manager)
             .max_size(size)
@@ -105,6 +109,12 @@ impl Pool {
         })
         .await
     }
+}
+
+pub(crate) fn check_url(url: &str) -> Result<()> {
+    url.parse::<tokio_postgres::Config>()
+        .map(drop)
+        .map_err(|_| DbError::Url)
 }
 
 async fn hold_fence(conn: &mut AsyncPgConnection, lease: &Lease) -> Result<()> {

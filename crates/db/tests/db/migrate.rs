@@ -105,3 +105,18 @@ async fn a_token_that_is_over_opens_nothing() {
 fn hex(n: u8) -> String {
     format!("{n:02x}").repeat(32)
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_url_is_refused_at_once_and_not_repeated() {
+    for url in [
+        "nonsense",
+        "http://u:hunter2@x/y",
+        "postgres://u:hunter2@x:port/y",
+    ] {
+        let migrated = migrate(url, &Bootstrap::default()).await.unwrap_err();
+        for error in [migrated, Pool::new(url, 1).unwrap_err()] {
+            assert_eq!(error.kind(), DbErrorKind::Internal);
+            assert!(!format!("{error} {error:?}").contains("hunter2"));
+        }
+    }
+}
