@@ -80,6 +80,7 @@ async fn a_removed_archive_is_data_lost() {
     let world = World::start().await;
     let id = world.create("lost").await.id;
     world.phase(&id, Phase::Running).await;
+    world.exec(&id, "echo mine > /home/coder/mine");
     world.desire(&id, DesiredState::Archived).await;
     let key = world.phase(&id, Phase::Archived).await.archive_key;
     let store = world.store().await;
@@ -96,7 +97,7 @@ async fn a_removed_archive_is_data_lost() {
     };
     world.wc().recover(start_empty).await.unwrap();
     world.phase(&id, Phase::Running).await;
-    assert_eq!(world.exec(&id, "ls -A /home/coder"), "");
+    assert_eq!(world.exec(&id, "ls -A /home/coder"), "index.html");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -30,11 +30,11 @@ async fn all_off() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn over_postgresql() {
-    // Periods so long that only hints can move anything.
+    // Who sleeps sleeps for an hour: only a hint begins anything.
     let hinted = World::options()
         .without_redis()
         .env("WINDLASS_IDLE_PERIOD", "1h")
-        .env("WINDLASS_ACTIVE_PERIOD", "1h");
+        .env("WINDLASS_ACTIVE_FOR", "0s");
     converges(hinted).await;
 }
 

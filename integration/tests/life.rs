@@ -98,8 +98,8 @@ async fn a_workspace_may_begin_in_any_state() {
 
     world.desire(&archived, DesiredState::Running).await;
     world.phase(&archived, Phase::Running).await;
-    assert_eq!(world.exec(&archived, "ls -A /home/coder"), "");
-    // A fresh home belongs to its user.
+    // An empty home gets what the image has there, and belongs to its user.
+    assert_eq!(world.exec(&archived, "ls -A /home/coder"), "index.html");
     assert_eq!(world.exec(&archived, "echo ok > ~/f; cat ~/f"), "ok");
 }
 

@@ -44,6 +44,10 @@ pub struct Config {
     #[arg(long, env = "WINDLASS_IDLE_PERIOD", default_value = "15s", value_parser = parse_duration)]
     pub idle_period: Duration,
 
+    /// How long the active period goes on after the last reason for it
+    #[arg(long, env = "WINDLASS_ACTIVE_FOR", default_value = "30s", value_parser = parse_duration)]
+    pub active_for: Duration,
+
     /// How long a host may take to show itself
     #[arg(long, env = "WINDLASS_OBSERVE_TIMEOUT", default_value = "10s", value_parser = parse_duration)]
     pub observe_timeout: Duration,
@@ -84,7 +88,7 @@ pub async fn run(
         periods: Periods {
             active: config.active_period,
             idle: config.idle_period,
-            active_for: Duration::from_secs(30),
+            active_for: config.active_for,
         },
         waker,
         pass,

@@ -44,6 +44,10 @@ pub struct Config {
     #[arg(long, env = "WINDLASS_IDLE_PERIOD", default_value = "15s", value_parser = parse_duration)]
     pub idle_period: Duration,
 
+    /// How long the active period goes on after the last reason for it
+    #[arg(long, env = "WINDLASS_ACTIVE_FOR", default_value = "30s", value_parser = parse_duration)]
+    pub active_for: Duration,
+
     /// Failures in a row that end in ERROR
     #[arg(long, env = "WINDLASS_MAX_RETRIES", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     pub max_retries: u32,
@@ -117,7 +121,7 @@ pub async fn run(
         periods: Periods {
             active: config.active_period,
             idle: config.idle_period,
-            active_for: Duration::from_secs(30),
+            active_for: config.active_for,
         },
         waker,
         pass,
