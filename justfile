@@ -2,6 +2,8 @@
 
 set positional-arguments
 
+import 'k8s/recipes.just'
+
 export PATH := justfile_directory() / ".windlass/tools/bin:" + env("PATH") + ":/usr/sbin:/sbin"
 export CARGO_TARGET_DIR := env("CARGO_TARGET_DIR", justfile_directory() / "target")
 
@@ -18,7 +20,7 @@ up *args: build
     exec "$CARGO_TARGET_DIR/debug/windlass" up "$@"
 
 # Every check and every test
-test: fmt-check buf lint deny build
+test: fmt-check buf lint deny build k8s-check
     just with-engine cargo nextest run --workspace
 
 # Some tests: arguments go to nextest, such as `-p windlass-domain` or `-E 'test(archive)'`

@@ -3,6 +3,7 @@
 # Debian packages (unpacked, not installed) imported into the Docker engine.
 #
 #   offline.sh base        what a Windlass program needs: glibc, certificates, nothing to run
+#   offline.sh builder     Debian's C toolchain and the Rust toolchain of this machine
 #   offline.sh smoke       PostgreSQL, Redis, an S3 stand-in (moto) and an image for workspaces
 #
 # Unpacking needs no root and touches nothing of this machine; the packages are those of its own sources, so
@@ -95,6 +96,21 @@ base() {
     rm -rf "$state"/root-base*
 }
 
+builder() {
+    made windlass-offline/builder:1 "$recipe" && return
+    local root=$state/root-builder
+    unpack "$root" gcc g++ libc6-dev make perl-base dash coreutils findutils grep sed mawk tar ca-certificates
+    mkdir -p "$root/usr/local"
+    # Everything of the toolchain but its documentation and what editors want.
+    tar -c --dereference --exclude=share/doc --exclude=share/man --exclude=lib/rustlib/src \
+        -C "$(rustc --print sysroot)" bin lib | tar -x -C "$root/usr/local"
+    ln -sf gcc "$root/usr/bin/cc"
+    ln -sf mawk "$root/usr/bin/awk"
+    import "$root" windlass-offline/builder:1 "ENV PATH=/usr/local/bin:/usr/bin:/bin HOME=/root CARGO_HOME=/cargo" \
+        "LABEL dev.windlass.recipe=$recipe"
+    rm -rf "$root"
+}
+
 postgres() {
     made windlass-offline/postgres:1 "$recipe" && return
     local root=$state/root-postgres
@@ -184,6 +200,7 @@ workspace() {
 export DOCKER_BUILDKIT=0
 case ${1:-} in
     base) base ;;
+    builder) builder ;;
     smoke) postgres; redis; s3; workspace ;;
-    *) sed -n '2,9s/^# \{0,1\}//p' "$0"; exit 2 ;;
+    *) sed -n '2,10s/^# \{0,1\}//p' "$0"; exit 2 ;;
 esac
