@@ -80,7 +80,9 @@ impl Drop for Call {
 
 fn level(code: Code, quiet: bool) -> Level {
     match code {
+        // What goes well is counted, not told: the loops call each other every second.
         _ if quiet => Level::DEBUG,
+        Code::Ok => Level::DEBUG,
         Code::Internal | Code::Unknown | Code::DataLoss | Code::DeadlineExceeded => Level::WARN,
         _ => Level::INFO,
     }
