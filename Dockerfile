@@ -13,12 +13,12 @@
 ARG BASE_IMAGE=gcr.io/distroless/cc-debian12:nonroot
 ARG BUILDER_IMAGE=rust:1.95-slim-bookworm
 
-# Programs that are there already: the context is the folder they are in. It stands first since the classic
-# builder builds every stage before its target.
+# A program that is there already: the context is a folder with nothing but it, named `windlass`. The stage stands
+# first since the classic builder makes every stage before its target; so it is also made of the sources,
+# and thrown away, when everything is compiled below.
 FROM ${BASE_IMAGE} AS prebuilt
-ARG BINARY
 ARG RUN_AS=65532:65532
-COPY ${BINARY} /usr/bin/windlass
+COPY . /usr/bin/
 USER ${RUN_AS}
 ENTRYPOINT ["/usr/bin/windlass"]
 

@@ -39,7 +39,7 @@ for program in "${programs[@]}"; do
     esac
     if [ -n "${built:-}" ]; then
         # Function names stay in backtraces; what a debugger wants does not.
-        strip --strip-debug -o "$context/$binary" "$built/$binary"
+        strip --strip-debug -o "$context/windlass" "$built/$binary"
     fi
     docker build --quiet --file Dockerfile "${how[@]}" --tag "windlass/$program:$tag" \
         --build-arg BASE_IMAGE="$base" --build-arg BINARY="$binary" --build-arg RUN_AS="$user" \

@@ -13,7 +13,9 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
 state=$PWD/.windlass/images
 MOTO=5.2.5
-mkdir -p "$state/debs/partial" "$state/lists"
+mkdir -p "$state/debs/partial"
+exec 9>"$state/lock"
+flock 9
 
 say() { echo "images: $*" >&2; }
 for command in apt-get dpkg-deb docker tar; do
@@ -104,9 +106,11 @@ builder() {
     # Everything of the toolchain but its documentation and what editors want.
     tar -c --dereference --exclude=share/doc --exclude=share/man --exclude=lib/rustlib/src \
         -C "$(rustc --print sysroot)" bin lib | tar -x -C "$root/usr/local"
+    # Crates are fetched as this machine does, so its authorities are trusted (here only, not in `base`).
+    cp -L /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/ca-certificates.crt"
     ln -sf gcc "$root/usr/bin/cc"
     ln -sf mawk "$root/usr/bin/awk"
-    import "$root" windlass-offline/builder:1 "ENV PATH=/usr/local/bin:/usr/bin:/bin HOME=/root CARGO_HOME=/cargo" \
+    import "$root" windlass-offline/builder:1 "ENV PATH=/usr/local/bin:/usr/bin:/bin HOME=/root CARGO_HOME=/cargo SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt" \
         "LABEL dev.windlass.recipe=$recipe"
     rm -rf "$root"
 }

@@ -1,13 +1,17 @@
 """The life of a workspace against the system as its images make it: created, written to, stopped, archived,
-brought back, compared, deleted. The client is the image of the command line, on the system's own network."""
+brought back, compared, deleted. The client is the image of the command line, on the system's own network.
+`--load` measures what the services use while many workspaces go through theirs."""
 
+import concurrent.futures
 import json
 import os
 import pathlib
+import re
 import secrets
 import shlex
 import subprocess
 import sys
+import threading
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -70,6 +74,8 @@ class System:
             "WINDLASS_VERSION": TAG,
             "WINDLASS_PREFIX": self.prefix,
             "WINDLASS_DEFAULT_IMAGE": "windlass-offline/workspace:1",
+            "WINDLASS_MAX_RUNNING_PER_USER": "100",
+            "WINDLASS_MAX_WORKSPACES_PER_USER": "100",
             # Any free port of loopback.
             "WINDLASS_PORT": "0",
             "DOCKER_SOCKET": socket.removeprefix("unix://"),
@@ -137,13 +143,32 @@ class System:
                 raise Failed(f"not ready after 2 minutes: {', '.join(waiting)}")
             time.sleep(0.5)
 
-    def usage(self, title):
+    def stats(self):
+        """Per cent of a core and MiB of each service, now."""
+        units = {"B": 2**-20, "KiB": 2**-10, "MiB": 1, "GiB": 1024}
         lines = docker(
-            "stats", "--no-stream", "--format", "{{.Name}} {{.CPUPerc}} {{.MemUsage}}",
+            "stats", "--no-stream", "--format", "{{.CPUPerc}} {{.MemUsage}}",
             *(f"{RUN}-{service}-1" for service in HTTP),
         ).splitlines()
-        for line in lines:
-            say(f"{title}: {line.removeprefix(RUN + '-')}")
+        found = {}
+        for service, line in zip(HTTP, lines, strict=True):
+            cpu, memory = line.split()[:2]
+            number, unit = re.fullmatch(r"([\d.]+)(\w+)", memory).groups()
+            found[service] = (float(cpu.rstrip("%")), float(number) * units[unit])
+        return found
+
+    def peaks(self):
+        """The most MiB of each service that were resident: what counts for a limit, without the page cache."""
+        found = {}
+        for service in HTTP:
+            pid = docker("inspect", "--format", "{{.State.Pid}}", f"{RUN}-{service}-1")
+            status = pathlib.Path(f"/proc/{pid}/status").read_text()
+            found[service] = int(re.search(r"VmHWM:\s+(\d+) kB", status).group(1)) / 1024
+        return found
+
+    def usage(self, title):
+        for service, (cpu, memory) in self.stats().items():
+            say(f"{title}: {service} {cpu:.1f} % of a core, {memory:.1f} MiB")
 
 
 def expect(what, found, wanted):
@@ -183,6 +208,43 @@ def life(system):
     expect("nothing of it is left here", (volumes(), docker("ps", "-aq", "--filter", f"name={container}")), ("", ""))
 
 
+def load(system, workspaces=20, megabytes=64):
+    """What the manifests' requests and limits are based on: the largest use while this many workspaces are
+    created, archived, brought back and deleted at the same time."""
+    most = {service: [0.0, 0.0] for service in HTTP}
+    done = threading.Event()
+
+    def sample():
+        while not done.is_set():
+            for service, (cpu, memory) in system.stats().items():
+                most[service] = [max(most[service][0], cpu), max(most[service][1], memory)]
+
+    def one(number):
+        name = f"load-{number}"
+        made = system.workspace("create", name, "--timeout", "10m")
+        container = f"{system.prefix}{made['id']}"
+        docker("exec", container, "dd", "if=/dev/urandom", "of=/home/coder/big", "bs=1M", f"count={megabytes}")
+        for step in (["archive", name], ["start", name], ["delete", name, "--yes"]):
+            system.cli("workspace", *step, "--timeout", "20m", *(["--discard-home"] if step[0] == "delete" else []))
+
+    sampler = threading.Thread(target=sample)
+    sampler.start()
+    began = time.monotonic()
+    try:
+        with concurrent.futures.ThreadPoolExecutor(workspaces) as pool:
+            list(pool.map(one, range(workspaces)))
+    finally:
+        done.set()
+        sampler.join()
+    say(f"{workspaces} workspaces of {megabytes} MiB, created, archived, started, deleted: {time.monotonic() - began:.0f} s")
+    peaks = system.peaks()
+    for service, (cpu, memory) in most.items():
+        say(
+            f"under load, at most: {service} {cpu:.1f} % of a core, {peaks[service]:.1f} MiB resident, "
+            f"{memory:.1f} MiB with page cache"
+        )
+
+
 def users_are_what_they_should_be():
     for program in (*HTTP, "migrate", "cli"):
         user = docker("image", "inspect", "--format", "{{.Config.User}}", f"windlass/{program}:{TAG}")
@@ -203,6 +265,8 @@ def main():
         time.sleep(5)
         system.usage("idle")
         life(system)
+        if "--load" in sys.argv[1:]:
+            load(system)
         say("passed")
     except (Failed, subprocess.TimeoutExpired) as why:
         say(f"FAILED: {why}")
