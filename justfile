@@ -22,10 +22,15 @@ up *args: build
 # Every check and every test
 test: fmt-check buf lint deny build k8s-check
     just with-engine cargo nextest run --workspace
+    cargo nextest run --workspace --features windlass-archive/failpoints --test crash_matrix
 
 # Some tests: arguments go to nextest, such as `-p windlass-domain` or `-E 'test(archive)'`
 nextest *args: build
     just with-engine cargo nextest run "$@"
+
+# A benchmark against its floor in the same run: a table, and JSON in target/bench (`just bench archive`)
+bench name *args:
+    cargo bench -p windlass-integration --bench {{ name }} -- "${@:2}"
 
 # Format the Rust sources
 fmt:

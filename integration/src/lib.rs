@@ -4,6 +4,8 @@
 //! - `services`: the service processes; killing one is a real `kill -9`
 //! - `clients`: gRPC clients of all services
 //! - `docker`: the engine as a bystander sees it, through the `docker` program
+//! - `moto`: an S3 server that is not ours
+//! - `proxy`: a network between client and S3 server that misbehaves on purpose
 //! - `home`: writes homes, and compares them by the digest of every file
 //! - `wait`: the one way to wait
 //!
@@ -14,6 +16,8 @@
 pub mod clients;
 pub mod docker;
 pub mod home;
+pub mod moto;
+pub mod proxy;
 pub mod services;
 pub mod wait;
 pub mod world;

@@ -9,7 +9,11 @@ pub const ALL: &[&str] = &[
     "archive::start",
     "archive::after-marker-check",
     "archive::before-upload",
+    "upload::after-create",
+    "upload::after-part",
     "archive::after-pack",
+    "upload::before-complete",
+    "upload::after-complete",
     "archive::after-upload",
     "archive::before-verify",
     "archive::after-verify",
@@ -20,7 +24,8 @@ pub const ALL: &[&str] = &[
     "restore::before-clean",
     "restore::after-clean",
     "restore::after-unpack",
-    "restore::after-digest",
+    "restore::before-sync",
+    "restore::after-sync",
     "restore::before-marker",
     "restore::after-marker",
 ];
@@ -37,3 +42,17 @@ macro_rules! failpoint {
     };
 }
 pub(crate) use failpoint;
+
+/// The same where only a store's error can be returned.
+macro_rules! store_failpoint {
+    ($name:literal) => {
+        ::fail::fail_point!($name, |text: Option<String>| Err(
+            $crate::store::StoreError::new(
+                $crate::store::StoreErrorKind::Other,
+                concat!("failpoint ", $name).to_owned(),
+                text.unwrap_or_default(),
+            )
+        ))
+    };
+}
+pub(crate) use store_failpoint;

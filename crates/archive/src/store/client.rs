@@ -14,10 +14,6 @@ use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 
 use super::{ChecksumMode, StoreConfig, StoreError, StoreErrorKind};
 
-/// How long a body may stand still, either way, before the attempt fails. The SDK's default of 5 s (20 s
-/// for uploads in later versions) is what kills slow but living uploads.
-const STALL_GRACE: Duration = Duration::from_secs(30);
-
 pub(super) async fn build(config: &StoreConfig) -> Result<Client, StoreError> {
     let http = HttpBuilder::new()
         .tls_provider(Provider::Rustls(CryptoMode::Ring))
@@ -51,7 +47,7 @@ pub(super) async fn build(config: &StoreConfig) -> Result<Client, StoreError> {
         .read_timeout(config.read_timeout)
         .build();
     let stalled = StalledStreamProtectionConfig::enabled()
-        .grace_period(STALL_GRACE)
+        .grace_period(config.stall_timeout)
         .build();
     let (request_checksums, response_checksums) = match config.checksum {
         ChecksumMode::WhenRequired => (

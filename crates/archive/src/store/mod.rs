@@ -168,9 +168,21 @@ impl Store {
         self.put(key, bytes.into()).await.map(drop)
     }
 
+    /// Timeouts for a request that carries so many bytes: the SDK's read timeout runs from the first
+    /// byte sent, and would take a slow link for a store that hangs.
+    fn patience(&self, bytes: usize) -> aws_sdk_s3::config::Builder {
+        let sending = bytes as u64 / self.config.min_upload_rate.max(1);
+        let timeouts = TimeoutConfig::builder()
+            .connect_timeout(self.config.connect_timeout)
+            .read_timeout(self.config.read_timeout + Duration::from_secs(sending))
+            .build();
+        aws_sdk_s3::config::Builder::new().timeout_config(timeouts)
+    }
+
     /// PutObject with the configured encryption; returns the etag.
     async fn put(&self, key: &str, bytes: Bytes) -> Result<String, StoreError> {
         let sse = self.config.sse.as_ref();
+        let patience = self.patience(bytes.len());
         let output = self
             .client
             .put_object()
@@ -179,6 +191,8 @@ impl Store {
             .set_server_side_encryption(sse.map(|s| s.algorithm.as_str().into()))
             .set_ssekms_key_id(sse.and_then(|s| s.kms_key_id.clone()))
             .body(ByteStream::from(bytes))
+            .customize()
+            .config_override(patience)
             .send()
             .await
             .map_err(|e| failed(format!("put {key}"), e))?;

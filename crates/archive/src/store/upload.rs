@@ -18,6 +18,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use super::download::retrying;
 use super::error::{failed, io_failed};
 use super::{Store, StoreError, StoreErrorKind};
+use crate::failpoints::store_failpoint;
 
 /// S3's limit.
 const MAX_PARTS: i32 = 10_000;
@@ -211,6 +212,7 @@ impl Upload {
             )
         })?;
         self.upload_id = Some(id.clone());
+        store_failpoint!("upload::after-create");
         Ok(id)
     }
 
@@ -243,8 +245,10 @@ impl Upload {
         };
         let mut parts = std::mem::take(&mut self.sent);
         parts.sort_by_key(CompletedPart::part_number);
+        store_failpoint!("upload::before-complete");
         let etag = self.complete_multipart(parts).await?;
         self.upload_id = None;
+        store_failpoint!("upload::after-complete");
         Ok(Uploaded {
             size: self.size,
             sha256,
@@ -315,12 +319,15 @@ async fn send(
             .upload_id(upload_id)
             .part_number(number)
             .body(ByteStream::from(part.bytes.clone()))
+            .customize()
+            .config_override(store.patience(part.bytes.len()))
             .send()
             .await
             .map_err(|e| failed(format!("upload part {number} of {key}"), e))?;
         Ok(output)
     })
     .await?;
+    store_failpoint!("upload::after-part");
     Ok(CompletedPart::builder()
         .part_number(number)
         .set_e_tag(etag.e_tag().map(str::to_owned))

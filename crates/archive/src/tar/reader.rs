@@ -7,6 +7,8 @@ use super::writer::padding;
 use super::{BLOCK, EntryKind, Header, MAX_PATH, MAX_PAX, pax};
 use crate::error::ArchiveError;
 
+/// Most bytes of attribute names, each with a NUL, that the kernel lists for a file.
+const MAX_XATTR_NAMES: usize = 64 * 1024;
 /// Most seconds from the epoch that any file system takes, either way.
 const MAX_SECONDS: u64 = 1 << 60;
 
@@ -151,6 +153,7 @@ impl<R: Read> TarReader<R> {
 
 fn parse_extended(body: &[u8]) -> Result<Extended, ArchiveError> {
     let mut extended = Extended::default();
+    let mut names = 0;
     for record in pax::records(body) {
         let (keyword, value) = record?;
         let number = || {
@@ -178,6 +181,10 @@ fn parse_extended(body: &[u8]) -> Result<Extended, ArchiveError> {
                     let name = pax::decode_xattr_name(name);
                     if name.is_empty() || name.contains(&0) {
                         return Err(ArchiveError::corrupted("tar: attribute name is malformed"));
+                    }
+                    names += name.len() + 1;
+                    if names > MAX_XATTR_NAMES {
+                        return Err(ArchiveError::corrupted("tar: too many attributes"));
                     }
                     extended.xattrs.push((name, value.to_vec()));
                 }

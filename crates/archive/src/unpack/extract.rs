@@ -27,7 +27,15 @@ use crate::tar::{EntryKind, Header, TarReader};
 
 const BUFFER: usize = 256 * 1024;
 
+/// Most bytes of ACLs kept for the directories that stand open: 4,000 pairs of the largest that ext4
+/// takes. Everything else about an open directory has a fixed size, so that nesting costs no memory.
+const MAX_KEPT: usize = 32 << 20;
+/// The attributes that must wait until a directory is left: what is created in it would inherit the
+/// default ACL, and the access ACL may forbid to create anything.
+const ACL: &[u8] = b"system.posix_acl_";
+
 struct OpenDir {
+    /// Without path and without the attributes set already.
     header: Header,
     path_len: usize,
 }
@@ -40,6 +48,8 @@ pub(super) struct Extractor<'a, R> {
     open: Vec<OpenDir>,
     /// Path of the current directory.
     path: Vec<u8>,
+    /// Bytes of attributes in `open`.
+    kept: usize,
     buffer: Vec<u8>,
     progress: &'a Progress,
     cancel: &'a CancellationToken,
@@ -59,6 +69,7 @@ impl<'a, R: Read> Extractor<'a, R> {
             dirs: DirStack::new(reopen_dir(root).map_err(io)?).map_err(io)?,
             open: Vec::new(),
             path: Vec::new(),
+            kept: 0,
             buffer: vec![0; BUFFER],
             progress,
             cancel,
@@ -91,11 +102,7 @@ impl<'a, R: Read> Extractor<'a, R> {
             if !header.path.is_empty() || !self.open.is_empty() {
                 return Err(ArchiveError::corrupted("tar: root directory out of place"));
             }
-            self.open.push(OpenDir {
-                header,
-                path_len: 0,
-            });
-            return Ok(());
+            return self.enter(header);
         }
         let (parent, name) = match header.path.iter().rposition(|b| *b == b'/') {
             Some(slash) => (&header.path[..slash], &header.path[slash + 1..]),
@@ -131,20 +138,35 @@ impl<'a, R: Read> Extractor<'a, R> {
         self.dirs
             .push(dir)
             .map_err(|e| failed("open", &header, e))?;
-        self.path.clear();
-        self.path.extend_from_slice(&header.path);
-        self.open.push(OpenDir {
-            path_len: header.path.len(),
-            header,
-        });
+        self.enter(header)
+    }
+
+    /// Makes the directory on top of the stack the current one.
+    fn enter(&mut self, mut header: Header) -> Result<(), ArchiveError> {
+        let all = std::mem::take(&mut header.xattrs);
+        let (later, now) = all.into_iter().partition(|(name, _)| name.starts_with(ACL));
+        header.xattrs = now;
+        attributes(Target::Fd(self.dirs.top()), &header)?;
+        header.xattrs = later;
+        self.kept += size_of_attributes(&header);
+        if self.kept > MAX_KEPT {
+            return Err(ArchiveError::corrupted(
+                "tar: the ACLs of nested directories are too large",
+            ));
+        }
+        self.path = std::mem::take(&mut header.path);
+        let path_len = self.path.len();
+        self.open.push(OpenDir { header, path_len });
         Ok(())
     }
 
     /// Gives the current directory its metadata and goes up.
     fn leave(&mut self) -> Result<(), ArchiveError> {
-        let Some(OpenDir { header, .. }) = self.open.pop() else {
+        let Some(OpenDir { mut header, .. }) = self.open.pop() else {
             return Ok(());
         };
+        self.kept -= size_of_attributes(&header);
+        header.path.clone_from(&self.path);
         metadata(self.dirs.top(), &header)?;
         self.dirs.pop().map_err(|e| failed("leave", &header, e))?;
         self.path
@@ -284,6 +306,10 @@ fn metadata(fd: BorrowedFd<'_>, header: &Header) -> Result<(), ArchiveError> {
     attributes(Target::Fd(fd), header)?;
     fchmod(fd, mode(header)).map_err(|e| failed("set mode of", header, e))?;
     futimens(fd, &times(header)).map_err(|e| failed("set time of", header, e))
+}
+
+fn size_of_attributes(header: &Header) -> usize {
+    header.xattrs.iter().map(|(_, value)| value.len()).sum()
 }
 
 fn attributes(target: Target<'_>, header: &Header) -> Result<(), ArchiveError> {

@@ -115,8 +115,6 @@ pub async fn restore(
         }
         return Err(error);
     }
-    failpoint!("restore::after-digest");
-
     let marker = RestoreMarker {
         op_id: spec.op_id,
         archive_key: archive_key.to_owned(),
@@ -245,11 +243,14 @@ async fn unpack(
         )));
     }
     progress.begin(Stage::Syncing, 0);
+    failpoint!("restore::before-sync");
     let root = volume_root.to_owned();
     blocking("sync", move || {
         syncfs(open_root(&root)?).map_err(|e| ArchiveError::io("sync file system of", b"", e))
     })
-    .await
+    .await?;
+    failpoint!("restore::after-sync");
+    Ok(())
 }
 
 /// The blocking side of a download: hashes what it hands on.
