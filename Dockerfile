@@ -22,16 +22,19 @@ COPY . /usr/bin/
 USER ${RUN_AS}
 ENTRYPOINT ["/usr/bin/windlass"]
 
-# Only what decides which dependencies are built: the manifests, with an empty source for each target. The
-# next stage copies the outcome, so its layer is used again as long as no manifest changes.
+# Only what decides which dependencies are built: the manifests, with an empty source for each target, and
+# without tests, benches and examples that they declare by name. The next stage copies the outcome, so its
+# layer is used again as long as no manifest changes.
 FROM ${BUILDER_IMAGE} AS manifests
 WORKDIR /src
 COPY . .
-RUN find . -type f ! -name Cargo.toml ! -name Cargo.lock ! -path '*/benches/*.rs' -delete \
-    && find . -path '*/benches/*.rs' -exec sh -c 'echo "fn main() {}" > "$0"' {} \; \
-    && for manifest in crates/*/Cargo.toml services/*/Cargo.toml integration/Cargo.toml; do \
-        dir=$(dirname "$manifest")/src; mkdir -p "$dir"; \
-        : > "$dir/lib.rs"; \
+RUN find . -type f ! -name Cargo.toml ! -name Cargo.lock -delete \
+    && for manifest in Cargo.toml crates/*/Cargo.toml services/*/Cargo.toml integration/Cargo.toml; do \
+        awk '/^\[/ { drop = /^\[\[(test|bench|example)\]\]/ } !drop' "$manifest" > /tmp/manifest \
+        && cp /tmp/manifest "$manifest"; \
+        dir=$(dirname "$manifest")/src; \
+        if [ "$dir" = ./src ]; then continue; fi; \
+        mkdir -p "$dir" && : > "$dir/lib.rs"; \
         case "$manifest" in services/*) echo 'fn main() {}' > "$dir/main.rs" ;; esac; \
     done \
     && mkdir -p proto && : > proto/lib.rs && echo 'fn main() {}' > build.rs \
@@ -47,7 +50,7 @@ COPY --from=manifests /src .
 RUN cargo build --locked --workspace --bins --profile "$PROFILE"
 COPY . .
 # A copied file keeps its old date, and cargo goes by dates.
-RUN find . -name '*.rs' -o -name '*.proto' -o -name '*.sql' | xargs touch \
+RUN find . -type f -exec touch {} + \
     && cargo build --locked --workspace --bins --profile "$PROFILE" \
     && mkdir /programs \
     && find /target/*/ -maxdepth 1 -type f -name 'windlass*' -perm -100 -exec cp {} /programs/ \;
