@@ -16,6 +16,8 @@ pub enum Reason {
     Busy,
     /// Too many jobs of the kind wait.
     QueueFull,
+    /// Whoever reads an archive takes nothing any more.
+    ReaderStalled,
     /// The agent is stopping.
     Stopping,
     /// The engine cannot be reached.
@@ -62,6 +64,7 @@ impl Reason {
             Self::StaleEpoch => (FailedPrecondition, "STALE_EPOCH"),
             Self::Busy => (Aborted, "BUSY"),
             Self::QueueFull => (ResourceExhausted, "QUEUE_FULL"),
+            Self::ReaderStalled => (Aborted, "READER_STALLED"),
             Self::Stopping => (Unavailable, windlass_service::error::DRAINING),
             Self::EngineUnavailable => (Unavailable, "ENGINE_UNAVAILABLE"),
             Self::StoreUnavailable => (Unavailable, "STORE_UNAVAILABLE"),
@@ -85,7 +88,11 @@ impl Reason {
     /// let in, and may simply be repeated (by whoever leads).
     pub fn stored(self) -> Option<ErrorReason> {
         match self {
-            Self::StaleEpoch | Self::Busy | Self::QueueFull | Self::Stopping => None,
+            Self::StaleEpoch
+            | Self::Busy
+            | Self::QueueFull
+            | Self::ReaderStalled
+            | Self::Stopping => None,
             Self::EngineUnavailable => Some(ErrorReason::Unreachable),
             Self::StoreUnavailable => Some(ErrorReason::StoreUnavailable),
             Self::VolumeChanged => Some(ErrorReason::VolumeChanged),

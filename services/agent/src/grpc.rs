@@ -21,6 +21,7 @@ use crate::operations::{
     Archive, CreateEmptyArchive, DeleteArchives, DeleteVolume, Provision, Restore, Start, Stop,
     Tools,
 };
+use crate::readers::Readers;
 use crate::request;
 use crate::watch::Hints;
 
@@ -43,6 +44,8 @@ pub struct Agent {
     pub host: Host,
     /// Where hints come from.
     pub hints: Hints,
+    /// Who reads archives.
+    pub readers: Readers,
     /// Streams end with it.
     pub shutdown: CancellationToken,
 }
@@ -85,6 +88,7 @@ impl AgentService for Agent {
     type ListVolumesStream = Chunks<v1::ListVolumesResponse>;
     type ListArchivesStream = Chunks<v1::ListArchivesResponse>;
     type WatchStream = Chunks<v1::WatchResponse>;
+    type ReadArchiveStream = Chunks<v1::ReadArchiveResponse>;
 
     async fn list_all(&self, request: Request<v1::ListAllRequest>) -> Answer<Self::ListAllStream> {
         let prefix = self.prefix(request.into_inner().prefix);
@@ -235,6 +239,46 @@ impl AgentService for Agent {
         };
         let job = self.submit(context.as_ref(), task).await?;
         Ok(Response::new(v1::DeleteVolumeResponse { job }))
+    }
+
+    async fn read_archive(
+        &self,
+        request: Request<v1::ReadArchiveRequest>,
+    ) -> Answer<Self::ReadArchiveStream> {
+        let v1::ReadArchiveRequest {
+            workspace_id,
+            archive_key,
+        } = request.into_inner();
+        let workspace = request::uuid("workspace_id", &workspace_id)?;
+        let store = &self.tools.store;
+        let key = request::archive_key(store.prefix(), archive_key, workspace)?;
+        let (archive, data) = self.readers.read(store, key).await?;
+        let first = v1::ReadArchiveResponse {
+            archive: Some(archive),
+            data: Vec::new(),
+        };
+        let data = data.map(|chunk| {
+            Ok(v1::ReadArchiveResponse {
+                archive: None,
+                data: chunk?.into(),
+            })
+        });
+        let stream = stream::iter([Ok(first)]).chain(data);
+        Ok(Response::new(Box::pin(stream)))
+    }
+
+    async fn verify_archive(
+        &self,
+        request: Request<v1::AgentServiceVerifyArchiveRequest>,
+    ) -> Answer<v1::AgentServiceVerifyArchiveResponse> {
+        let request = request.into_inner();
+        let workspace = request::uuid("workspace_id", &request.workspace_id)?;
+        let store = &self.tools.store;
+        let key = request::archive_key(store.prefix(), request.archive_key, workspace)?;
+        let archive = self.readers.verify(store, key).await?;
+        Ok(Response::new(v1::AgentServiceVerifyArchiveResponse {
+            archive: Some(archive),
+        }))
     }
 
     async fn delete_archives(

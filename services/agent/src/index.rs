@@ -194,7 +194,7 @@ fn unavailable(message: String) -> Failure {
     Failure::new(Reason::StoreUnavailable, message)
 }
 
-fn archive_info(key: String, marker: &ArchiveMarker) -> v1::ArchiveInfo {
+pub(crate) fn archive_info(key: String, marker: &ArchiveMarker) -> v1::ArchiveInfo {
     v1::ArchiveInfo {
         key,
         workspace_id: marker.workspace_id.to_string(),

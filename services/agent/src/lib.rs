@@ -3,7 +3,8 @@
 //!
 //! [`jobs`] lets one operation per workspace in at a time, [`operations`] does it, [`listing`] and
 //! [`index`] tell what there is, [`watch`] hints that something changed. [`docker`] is the only place
-//! that knows the engine's client, [`grpc`] the only one that knows the wire.
+//! that knows the engine's client, [`grpc`] the only one that knows the wire. [`readers`] hands archives
+//! out.
 //!
 //! Invariants: a deposed leader changes nothing ([`epochs`]); no home is removed whose verified archive
 //! does not hold exactly what it holds now ([`operations`]); the store being away blinds nobody to
@@ -22,6 +23,7 @@ pub mod index;
 pub mod jobs;
 pub mod listing;
 pub mod operations;
+pub mod readers;
 mod request;
 pub mod watch;
 
@@ -46,6 +48,7 @@ use index::Index;
 use jobs::Jobs;
 use listing::Containers;
 use operations::Tools;
+use readers::Readers;
 use watch::Hints;
 
 /// Runs the agent until `shutdown`. Neither the engine nor the store has to be there at start.
@@ -129,13 +132,16 @@ pub async fn run(
         containers,
         host,
         hints,
+        readers: Readers::default(),
         shutdown,
     };
     let token = Secret::new(config.service_token.expose());
     let authenticator = Arc::new(StaticToken::new(token, "windlass"));
     let frame = Frame {
         grpc: GrpcServer::new(FILE_DESCRIPTOR_SET, authenticator, &config.server)
-            .add_service(AgentServiceServer::new(agent)),
+            .add_service(AgentServiceServer::new(agent))
+            .long_lived("windlass.v1.AgentService/ReadArchive")
+            .long_lived("windlass.v1.AgentService/VerifyArchive"),
         readiness,
         tasks,
     };

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use clap::Parser;
-use windlass_coordinator::{DatabaseUrl, RedisUrl};
+use windlass_coordinator::{DatabaseUrl, RedisUrl, ServiceToken};
 use windlass_db::write::api::Quota;
 use windlass_domain::names;
 use windlass_service::{ServerArgs, parse_duration};
@@ -22,6 +22,10 @@ pub struct Config {
 
     #[command(flatten)]
     pub redis_url: Option<RedisUrl>,
+
+    // For agents, to read archives; without it, archives are neither downloaded nor verified.
+    #[command(flatten)]
+    pub service_token: Option<ServiceToken>,
 
     /// Connections to PostgreSQL at most
     #[arg(long, env = "WINDLASS_DATABASE_POOL_SIZE", default_value_t = 16,

@@ -84,8 +84,31 @@ pub fn home_gone() -> Status {
     )
 }
 
+pub fn archive_not_found() -> Status {
+    failed(
+        "ARCHIVE_NOT_FOUND",
+        "no complete archive of that key is observed; see ListWorkspaceArchives",
+    )
+}
+
 pub fn no_host() -> Status {
     failed("NO_HOST", "no host takes workspaces")
+}
+
+pub fn archives_not_configured() -> Status {
+    failed(
+        "ARCHIVES_NOT_CONFIGURED",
+        "the api cannot reach archives: it has no service token, or not the agents' (WINDLASS_SERVICE_TOKEN)",
+    )
+}
+
+/// No agent answers.
+pub fn agent_unavailable(why: &str) -> Status {
+    refuse(
+        ErrorKind::Unavailable,
+        "AGENT_UNAVAILABLE",
+        format!("no agent answers: {why}"),
+    )
 }
 
 fn failed(reason: &str, message: &str) -> Status {

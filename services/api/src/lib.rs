@@ -6,6 +6,7 @@
 //! - `auth`: tokens to users; `access`: who sees what
 //! - `validate`, `filter`, `page`: requests to domain values, pure
 //! - `present`, `explain`: rows to answers
+//! - `archives`: archives read through an agent
 //! - `watch`: one poller for all watchers
 //! - `database`: readiness, and the default host
 //! - `publish`: hints after commit
@@ -14,6 +15,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod access;
+mod archives;
 mod auth;
 pub mod config;
 mod database;
@@ -72,10 +74,15 @@ pub async fn run(
     tasks.spawn("watch", watch.clone().poll(changes, tasks.shutdown()));
 
     let authenticator = Arc::new(auth::TokenAuthenticator::new(pool.clone()));
-    let workspaces = workspaces::Workspaces::new(pool.clone(), config.settings(), publisher, watch);
+    let token = config.service_token.as_deref();
+    let archives = archives::Archives::new(pool.clone(), token);
+    let workspaces =
+        workspaces::Workspaces::new(pool.clone(), config.settings(), publisher, watch, archives);
     let grpc = GrpcServer::new(FILE_DESCRIPTOR_SET, authenticator, &config.server)
         .add_service(WorkspaceServiceServer::new(workspaces))
-        .add_service(HostServiceServer::new(hosts::Hosts::new(pool)));
+        .add_service(HostServiceServer::new(hosts::Hosts::new(pool)))
+        .long_lived("windlass.v1.WorkspaceService/DownloadArchive")
+        .long_lived("windlass.v1.WorkspaceService/VerifyArchive");
     let frame = Frame {
         grpc,
         readiness,

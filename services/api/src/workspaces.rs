@@ -18,6 +18,7 @@ use windlass_service::error::internal;
 
 use crate::{
     access::Caller,
+    archives::{Archives, Download},
     config::Settings,
     errors, explain, filter, page, present,
     publish::Publisher,
@@ -31,17 +32,25 @@ pub struct Workspaces {
     settings: Arc<Settings>,
     publisher: Publisher,
     watch: Watch,
+    archives: Archives,
 }
 
 type Answer<T> = Result<Response<T>, Status>;
 
 impl Workspaces {
-    pub fn new(pool: Pool, settings: Settings, publisher: Publisher, watch: Watch) -> Self {
+    pub fn new(
+        pool: Pool,
+        settings: Settings,
+        publisher: Publisher,
+        watch: Watch,
+        archives: Archives,
+    ) -> Self {
         Self {
             pool,
             settings: Arc::new(settings),
             publisher,
             watch,
+            archives,
         }
     }
 
@@ -266,5 +275,25 @@ impl WorkspaceService for Workspaces {
         Ok(Response::new(v1::ListWorkspaceArchivesResponse {
             archives: present::archives(&record),
         }))
+    }
+
+    type DownloadArchiveStream = Download;
+
+    async fn download_archive(
+        &self,
+        request: Request<v1::DownloadArchiveRequest>,
+    ) -> Answer<Download> {
+        let (_, record) = self.named(&request, &request.get_ref().id).await?;
+        let key = request.into_inner().archive_key;
+        Ok(Response::new(self.archives.download(&record, key).await?))
+    }
+
+    async fn verify_archive(
+        &self,
+        request: Request<v1::VerifyArchiveRequest>,
+    ) -> Answer<v1::VerifyArchiveResponse> {
+        let (_, record) = self.named(&request, &request.get_ref().id).await?;
+        let key = request.into_inner().archive_key;
+        Ok(Response::new(self.archives.verify(&record, key).await?))
     }
 }

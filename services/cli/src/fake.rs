@@ -27,6 +27,10 @@ pub struct Fake {
     pub scripts: Mutex<VecDeque<Script>>,
     /// The resume tokens that watch calls came with.
     pub resumed: Mutex<Vec<String>>,
+    /// What a download sends.
+    pub download: Mutex<Vec<Result<v1::DownloadArchiveResponse, Status>>>,
+    /// What ListWorkspaceArchives answers.
+    pub archives: Vec<v1::ArchiveInfo>,
 }
 
 impl Fake {
@@ -155,6 +159,25 @@ impl WorkspaceService for Fake {
         &self,
         _: Request<v1::ListWorkspaceArchivesRequest>,
     ) -> Result<Response<v1::ListWorkspaceArchivesResponse>, Status> {
+        let archives = self.archives.clone();
+        Ok(Response::new(v1::ListWorkspaceArchivesResponse {
+            archives,
+        }))
+    }
+    type DownloadArchiveStream =
+        Pin<Box<dyn Stream<Item = Result<v1::DownloadArchiveResponse, Status>> + Send>>;
+
+    async fn download_archive(
+        &self,
+        _: Request<v1::DownloadArchiveRequest>,
+    ) -> Result<Response<Self::DownloadArchiveStream>, Status> {
+        let chunks = std::mem::take(&mut *self.download.lock().unwrap());
+        Ok(Response::new(Box::pin(futures::stream::iter(chunks))))
+    }
+    async fn verify_archive(
+        &self,
+        _: Request<v1::VerifyArchiveRequest>,
+    ) -> Result<Response<v1::VerifyArchiveResponse>, Status> {
         not_here()
     }
 }

@@ -8,6 +8,7 @@ mod faults;
 mod fencing;
 mod harness;
 mod lifecycle;
+mod readers;
 mod safety;
 mod starting;
 mod store;

@@ -110,6 +110,7 @@ impl Database {
             },
             database_url: self.url().into(),
             redis_url: None,
+            service_token: None,
             database_pool_size: 8,
             default_image: "windlass/demo:latest".to_owned(),
             max_running_per_user: 1000,

@@ -1,5 +1,6 @@
 //! One file per group of commands.
 
+mod archive;
 mod doctor;
 mod gc;
 mod host;
@@ -24,6 +25,7 @@ pub async fn run(cli: Cli) -> Result<ExitCode, CliError> {
     let client = || Settings::load(&cli.connection).map(Client::new);
     match cli.command {
         Command::Workspace(command) => workspace::run(&client()?, command, format).await?,
+        Command::Archive(command) => archive::run(&client()?, command, format).await?,
         Command::Host(command) => host::run(&client()?, command, format).await?,
         Command::Gc(command) => gc::run(&client()?, command, format).await?,
         Command::Recover(args) => recover::run(&client()?, args, format).await?,

@@ -60,16 +60,8 @@ pub struct Display {
 impl Display {
     /// A living line if standard error is a terminal.
     pub fn new() -> Self {
-        let bar = std::io::stderr().is_terminal().then(|| {
-            let bar = ProgressBar::new_spinner();
-            if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}") {
-                bar.set_style(style);
-            }
-            bar.enable_steady_tick(Duration::from_millis(100));
-            bar
-        });
         Self {
-            bar,
+            bar: living_line(),
             rate: Rate::default(),
             last_state: String::new(),
             last_line: Instant::now(),
@@ -111,6 +103,64 @@ impl Display {
         }
         self.begun.elapsed()
     }
+}
+
+/// Shows bytes that come in.
+pub struct Transfer {
+    bar: Option<ProgressBar>,
+    rate: Rate,
+    stage: &'static str,
+    last_line: Instant,
+}
+
+impl Transfer {
+    /// A living line if standard error is a terminal.
+    pub fn new(stage: &'static str) -> Self {
+        Self {
+            bar: living_line(),
+            rate: Rate::default(),
+            stage,
+            last_line: Instant::now(),
+        }
+    }
+
+    /// Shows how far it has come; a `total` of 0 is not known.
+    pub fn show(&mut self, done: u64, total: u64) {
+        self.rate.measure(done, Instant::now());
+        let progress = v1::Progress {
+            stage: self.stage.to_owned(),
+            done_bytes: done,
+            total_bytes: total,
+            update_time: None,
+        };
+        let text = transfer(&progress, self.rate.per_second());
+        match &self.bar {
+            Some(bar) => bar.set_message(text),
+            None if self.last_line.elapsed() >= LINE_EVERY => {
+                eprintln!("{text}");
+                self.last_line = Instant::now();
+            }
+            None => {}
+        }
+    }
+
+    /// Takes the living line away.
+    pub fn finish(self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+fn living_line() -> Option<ProgressBar> {
+    std::io::stderr().is_terminal().then(|| {
+        let bar = ProgressBar::new_spinner();
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}") {
+            bar.set_style(style);
+        }
+        bar.enable_steady_tick(Duration::from_millis(100));
+        bar
+    })
 }
 
 /// Phase, operation, and what went wrong last.
