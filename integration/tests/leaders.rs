@@ -84,14 +84,15 @@ async fn no_service_writes_a_foreign_column() {
         (
             "wc",
             "phase phase_changed_at operation op_id op_started_at archive_op_id archive_key error_count \
-             error_reason error_message retry_at home_ctx started_image",
+             error_reason error_message retry_at home_ctx started_image restore_applied",
         ),
         ("ttl", "last_access_at desired_state"),
         ("gc", ""),
         (
             "api",
             "name description image cpu_millis memory_bytes pids standby_ttl_ms archive_ttl_ms \
-             keep_awake_until desired_state deleted_at discard_home generation",
+             keep_awake_until desired_state deleted_at discard_home restore_request restore_key \
+             generation",
         ),
     ];
     let columns = world

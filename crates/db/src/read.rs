@@ -108,6 +108,7 @@ impl Pool {
         type Columns = (
             uuid::Uuid,
             Option<String>,
+            (Option<uuid::Uuid>, Option<uuid::Uuid>, Option<String>),
             Option<uuid::Uuid>,
             Option<uuid::Uuid>,
             String,
@@ -120,6 +121,11 @@ impl Pool {
             .select((
                 workspaces::id,
                 workspaces::archive_key,
+                (
+                    workspaces::restore_request,
+                    workspaces::restore_applied,
+                    workspaces::restore_key,
+                ),
                 workspaces::archive_op_id,
                 workspaces::op_id,
                 workspaces::operation,
@@ -132,15 +138,17 @@ impl Pool {
         Ok(rows
             .into_iter()
             .map(
-                |(id, archive_key, archive_op, op, operation, phase, home, deleted_at)| {
+                |(id, archive_key, restore, archive_op, op, operation, phase, home, deleted_at)| {
                     let busy = operation != "NONE" || phase == "ERROR";
                     let home_volume = home
                         .get("volume_id")
                         .and_then(|v| v.as_str())
                         .and_then(|v| v.parse().ok());
+                    let (request, applied, restore_key) = restore;
                     gc::Row {
                         id: WorkspaceId(id),
                         archive_key,
+                        restore_key: restore_key.filter(|_| request != applied),
                         busy_archive_op: archive_op.filter(|_| busy).map(OpId),
                         restores: op.into_iter().chain(home_volume).map(OpId).collect(),
                         deleted_at,

@@ -4,7 +4,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use diesel::{Queryable, Selectable};
 use uuid::Uuid;
 use windlass_domain::{
-    Control, Freshness, HostId, OpId, Spec, UserId, Workspace, WorkspaceId, control::Limits,
+    Control, Freshness, HostId, OpId, RestoreWish, Spec, UserId, Workspace, WorkspaceId,
+    control::Limits,
 };
 
 use crate::{
@@ -115,6 +116,8 @@ pub(crate) struct WorkspaceRow {
     pub desired_state: String,
     pub deleted_at: Option<DateTime<Utc>>,
     pub discard_home: bool,
+    pub restore_request: Option<Uuid>,
+    pub restore_key: Option<String>,
     pub generation: i64,
     pub created_at: DateTime<Utc>,
     pub last_access_at: Option<DateTime<Utc>>,
@@ -131,6 +134,7 @@ pub(crate) struct WorkspaceRow {
     pub retry_at: Option<DateTime<Utc>>,
     pub home_ctx: serde_json::Value,
     pub started_image: Option<String>,
+    pub restore_applied: Option<Uuid>,
     pub conditions: serde_json::Value,
     pub observed_at: Option<DateTime<Utc>>,
     pub updated_at: DateTime<Utc>,
@@ -178,6 +182,7 @@ impl WorkspaceRecord {
             home: serde_json::from_value(row.home_ctx)
                 .map_err(|e| corrupt(format!("home_ctx: {e}")))?,
             started_image: row.started_image,
+            restore_applied: row.restore_applied,
         };
         let spec = Spec {
             name: row.name,
@@ -191,6 +196,10 @@ impl WorkspaceRecord {
             desired: word!(row.desired_state),
             deleted: row.deleted_at.is_some(),
             discard_home: row.discard_home,
+            restore: row
+                .restore_request
+                .zip(row.restore_key)
+                .map(|(request, key)| RestoreWish { request, key }),
         };
         Ok(Self {
             workspace: Workspace {

@@ -1,6 +1,7 @@
 //! A workspace as judge and planner see it: what the user wants, what wc decided, what was observed.
 
 use chrono::{DateTime, Utc};
+use uuid::Uuid;
 
 use crate::{
     conditions::Conditions,
@@ -38,6 +39,17 @@ pub struct Spec {
     pub deleted: bool,
     /// Whether its user gave the home up when deleting it.
     pub discard_home: bool,
+    /// The archive it is to go back to; open until wc has applied its request.
+    pub restore: Option<RestoreWish>,
+}
+
+/// A wish to have another archive as the home. What is the home until then is archived first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RestoreWish {
+    /// Tells one wish from the next.
+    pub request: Uuid,
+    /// Key of the archive.
+    pub key: String,
 }
 
 /// The columns that wc owns, as one value: the planner turns one into the next.
@@ -69,6 +81,8 @@ pub struct Control {
     pub home: Home,
     /// The image the last start used.
     pub started_image: Option<String>,
+    /// The request of the restore wish that was fulfilled last.
+    pub restore_applied: Option<Uuid>,
 }
 
 impl Control {
@@ -88,6 +102,7 @@ impl Control {
             retry_at: None,
             home: Home::none(),
             started_image: None,
+            restore_applied: None,
         }
     }
 
@@ -130,6 +145,29 @@ pub struct Workspace {
     pub conditions: Conditions,
     /// When the conditions last changed; `None` if never observed.
     pub observed_at: Option<DateTime<Utc>>,
+}
+
+impl Workspace {
+    /// The restore wish that was not applied yet.
+    pub fn open_restore(&self) -> Option<&RestoreWish> {
+        let wish = self.spec.restore.as_ref()?;
+        (Some(wish.request) != self.control.restore_applied).then_some(wish)
+    }
+
+    /// The open restore wish, if it can be fulfilled: its archive is observed, and nothing is deleted.
+    pub fn due_restore(&self) -> Option<&RestoreWish> {
+        self.open_restore()
+            .filter(|wish| !self.spec.deleted && self.conditions.archive_at(&wish.key).is_some())
+    }
+
+    /// The state to head for: what is desired, but by way of ARCHIVED while a restore is due. So whatever
+    /// is the home now is an archive before another one becomes the home.
+    pub fn target(&self) -> DesiredState {
+        match self.due_restore() {
+            Some(_) => DesiredState::Archived,
+            None => self.spec.desired,
+        }
+    }
 }
 
 /// When the two units of observation were last observed completely.

@@ -72,7 +72,10 @@ pub fn explain(
             Judgement::Phase(phase) => wanted(ws, phase),
             Judgement::Broken(_) | Judgement::StillBroken | Judgement::Undecided => Operation::None,
         };
-        if planned != Operation::None {
+        let restore = ws.due_restore().filter(|_| c.phase == Phase::Archived);
+        if let (Operation::None, Some(wish)) = (planned, restore) {
+            e.next = format!("archive {} becomes its home", wish.key);
+        } else if planned != Operation::None {
             e.next = format!("{planned} begins");
             e.next_at = c.retry_at.filter(|at| *at > now);
         } else if let Some((at, to)) = ttl::due(idle) {
@@ -126,6 +129,16 @@ fn blockers(ws: &Workspace, fresh: &Freshness, policy: &Policy, now: DateTime<Ut
         found.push(format!(
             "{reason} ({} of {} failures in a row): {message}",
             c.error_count, policy.max_retries
+        ));
+    }
+    if let Some(wish) = ws.open_restore()
+        && ws.due_restore().is_none()
+        && !ws.spec.deleted
+    {
+        found.push(format!(
+            "it is to be restored from {}, but no complete archive of that key is observed; \
+             restore another one of `windlass ws archives`",
+            wish.key
         ));
     }
     match fresh.host {

@@ -71,6 +71,8 @@ pub struct Row {
     pub id: WorkspaceId,
     /// The archive it names.
     pub archive_key: Option<String>,
+    /// The archive it is to be restored from, as long as it was not.
+    pub restore_key: Option<String>,
     /// Its archive_op_id, if it has an operation in progress or is in ERROR.
     pub busy_archive_op: Option<OpId>,
     /// The ids that name a restore it still needs: its op_id, and its home volume's volume_id.
@@ -190,6 +192,13 @@ fn orphan(
         .is_some_and(|key| group.keys.contains(key))
     {
         return Err("it is the archive its workspace names");
+    }
+    if row
+        .restore_key
+        .as_ref()
+        .is_some_and(|key| group.keys.contains(key))
+    {
+        return Err("its workspace is to be restored from it");
     }
     if group.op.is_some() && group.op == row.busy_archive_op {
         return Err("its operation is in progress, or ended in ERROR");

@@ -21,7 +21,7 @@ pub mod recover;
 pub mod ttl;
 
 pub use conditions::{Condition, ConditionStatus, Conditions};
-pub use control::{Control, Freshness, Spec, Workspace};
+pub use control::{Control, Freshness, RestoreWish, Spec, Workspace};
 pub use error_reason::ErrorReason;
 pub use home::{Home, HomeLocation};
 pub use ids::{Epoch, HostId, OpId, UserId, VolumeId, WorkspaceId};

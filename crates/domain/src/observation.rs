@@ -36,6 +36,7 @@ pub fn conditions(
     host: Option<HostSeen>,
     archives: Option<ArchivesSeen>,
     archive_key: Option<&str>,
+    restore_key: Option<&str>,
     now: DateTime<Utc>,
 ) -> Conditions {
     let mut next = previous.clone();
@@ -62,7 +63,7 @@ pub fn conditions(
             .restores
             .into_iter()
             .find(|r| volume_id.is_some_and(|v| v.0 == r.op_id.0));
-        next.evidence.archives = in_view(seen.archives, archive_key);
+        next.evidence.archives = in_view(seen.archives, [archive_key, restore_key]);
     }
     if archives_observed || next.archive_ready.is_some() || next.container_ready.is_some() {
         let known =
@@ -76,13 +77,13 @@ pub fn conditions(
     next
 }
 
-/// The newest archives, and the one the row names however old it is.
-fn in_view(mut archives: Vec<ArchiveEvidence>, archive_key: Option<&str>) -> Vec<ArchiveEvidence> {
+/// The newest archives, and those the row names however old they are.
+fn in_view(mut archives: Vec<ArchiveEvidence>, named: [Option<&str>; 2]) -> Vec<ArchiveEvidence> {
     archives.sort_by(|a, b| (b.created_at, &b.key).cmp(&(a.created_at, &a.key)));
     let mut position = 0;
     archives.retain(|a| {
         position += 1;
-        position <= MAX_ARCHIVES || Some(a.key.as_str()) == archive_key
+        position <= MAX_ARCHIVES || named.contains(&Some(a.key.as_str()))
     });
     archives
 }
@@ -204,6 +205,7 @@ mod tests {
             Some(HostSeen::default()),
             Some(ArchivesSeen::default()),
             None,
+            None,
             t0(),
         );
         let status = |c: &Option<Condition>| c.as_ref().unwrap().status;
@@ -214,7 +216,7 @@ mod tests {
 
     #[test]
     fn nothing_observed_changes_nothing() {
-        let c = conditions(&Conditions::default(), None, None, None, t0());
+        let c = conditions(&Conditions::default(), None, None, None, None, t0());
         assert_eq!(c, Conditions::default());
         assert_eq!(serde_json::to_string(&c).unwrap(), "{}");
     }
@@ -226,6 +228,7 @@ mod tests {
             Some(HostSeen::default()),
             None,
             Some("k1"),
+            None,
             t0(),
         );
         assert_eq!(
@@ -236,8 +239,15 @@ mod tests {
             archives: vec![archive(1, 0)],
             restores: vec![],
         };
-        let second = conditions(&first, None, Some(seen), Some("k1"), t0());
-        let third = conditions(&second, Some(HostSeen::default()), None, Some("k1"), t0());
+        let second = conditions(&first, None, Some(seen), Some("k1"), None, t0());
+        let third = conditions(
+            &second,
+            Some(HostSeen::default()),
+            None,
+            Some("k1"),
+            None,
+            t0(),
+        );
         assert_eq!(
             third.archive_ready.as_ref().unwrap().status,
             ConditionStatus::True
@@ -251,10 +261,11 @@ mod tests {
             Some(HostSeen::default()),
             None,
             None,
+            None,
             t0(),
         );
         let later = t0() + TimeDelta::seconds(5);
-        let same = conditions(&first, Some(HostSeen::default()), None, None, later);
+        let same = conditions(&first, Some(HostSeen::default()), None, None, None, later);
         assert_eq!(first, same);
         let volume = VolumeEvidence {
             name: "v".into(),
@@ -265,7 +276,7 @@ mod tests {
             volume: Some(volume),
             ..HostSeen::default()
         };
-        let changed = conditions(&same, Some(seen), None, None, later);
+        let changed = conditions(&same, Some(seen), None, None, None, later);
         assert_eq!(changed.volume_ready.unwrap().last_transition_time, later);
         assert_eq!(changed.container_ready.unwrap().last_transition_time, t0());
     }
@@ -273,10 +284,11 @@ mod tests {
     #[test]
     fn archives_are_newest_first_and_bounded_but_keep_the_one_of_record() {
         let all = (0..30).map(|n| archive(n, n as i64)).collect();
-        let view = in_view(all, Some("k2"));
-        assert_eq!(view.len(), MAX_ARCHIVES + 1);
+        let view = in_view(all, [Some("k2"), Some("k1")]);
+        assert_eq!(view.len(), MAX_ARCHIVES + 2);
         assert_eq!(view[0].key, "k29");
-        assert_eq!(view.last().unwrap().key, "k2");
+        assert_eq!(view[MAX_ARCHIVES].key, "k2");
+        assert_eq!(view[MAX_ARCHIVES + 1].key, "k1");
     }
 
     #[test]
@@ -302,6 +314,7 @@ mod tests {
             Some(seen),
             Some(archives),
             None,
+            None,
             t0(),
         );
         assert_eq!(c.evidence.restore, Some(restore(2)));
@@ -317,6 +330,7 @@ mod tests {
                 restores: vec![],
             }),
             Some("k1"),
+            None,
             t0(),
         );
         let json = serde_json::to_value(&c).unwrap();

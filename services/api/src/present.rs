@@ -41,6 +41,9 @@ pub fn workspace(record: &WorkspaceRecord) -> v1::Workspace {
         phase_change_time: Some(timestamp(control.phase_changed_at)),
         keep_awake_until: record.keep_awake_until.map(timestamp),
         retry_time: control.retry_at.map(timestamp),
+        restore_key: ws
+            .open_restore()
+            .map_or_else(String::new, |wish| wish.key.clone()),
     }
 }
 

@@ -165,6 +165,14 @@ pub fn etag(field: &str, text: &str) -> Result<Option<i64>> {
         .ok_or_else(|| InvalidField::new(field, "is no etag of this server"))
 }
 
+/// Key of an archive. Whether there is one is asked of the database.
+pub fn archive_key(text: &str) -> Result<String> {
+    if text.is_empty() {
+        return Err(InvalidField::new("archive_key", "must not be empty"));
+    }
+    Ok(text.to_owned())
+}
+
 /// How long KeepAwake is to hold.
 pub fn lease(duration: Option<&prost_types::Duration>) -> Result<TimeDelta> {
     let field = "duration";

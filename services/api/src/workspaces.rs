@@ -96,6 +96,7 @@ impl Workspaces {
             Changed::Deleted => Err(errors::workspace_deleted()),
             Changed::NotDeleted => Err(errors::not_deleted()),
             Changed::HomeGone => Err(errors::home_gone()),
+            Changed::ArchiveNotFound => Err(errors::archive_not_found()),
             Changed::NameTaken => Err(errors::name_taken()),
             Changed::OverQuota(over) => Err(errors::over_quota(over, self.settings.quota)),
         }
@@ -214,6 +215,22 @@ impl WorkspaceService for Workspaces {
         let id = record.workspace.id;
         let quota = self.settings.quota;
         let changed = self.pool.undelete_workspace(id, quota, caller.name).await;
+        self.changed(id, changed.map_err(errors::database)?).await
+    }
+
+    async fn restore_workspace(
+        &self,
+        request: Request<v1::RestoreWorkspaceRequest>,
+    ) -> Answer<v1::Workspace> {
+        let asked = request.get_ref();
+        let seen = validate::etag("etag", &asked.etag).map_err(errors::invalid)?;
+        let key = validate::archive_key(&asked.archive_key).map_err(errors::invalid)?;
+        let (caller, record) = self.named(&request, &asked.id).await?;
+        let id = record.workspace.id;
+        let changed = self
+            .pool
+            .restore_workspace(id, seen, key, caller.name)
+            .await;
         self.changed(id, changed.map_err(errors::database)?).await
     }
 

@@ -157,6 +157,8 @@ pub enum WorkspaceCommand {
     Delete(DeleteArgs),
     /// Take a deletion back
     Undelete(IdArgs),
+    /// Make an archive the home again; what is the home now is archived first
+    Restore(RestoreArgs),
     /// Follow one workspace, or all
     Watch {
         /// UUID, name or unique prefix; all without it
@@ -343,6 +345,21 @@ pub struct UpdateArgs {
     /// Refuse if it changed since it had this etag
     #[arg(long)]
     pub etag: Option<String>,
+}
+
+/// Which archive becomes the home.
+#[derive(Debug, Args)]
+pub struct RestoreArgs {
+    /// UUID, name or unique prefix
+    pub id: String,
+    /// Its key, or its place in `windlass ws archives ID`, 1 being the newest
+    #[arg(long, value_name = "KEY|N", required_unless_present = "latest")]
+    pub archive: Option<String>,
+    /// The newest one: what changed since is archived, and taken back
+    #[arg(long, conflicts_with = "archive")]
+    pub latest: bool,
+    #[command(flatten)]
+    pub wait: WaitArgs,
 }
 
 /// A deletion.

@@ -143,6 +143,12 @@ impl WorkspaceService for Fake {
     ) -> Result<Response<v1::Workspace>, Status> {
         not_here()
     }
+    async fn restore_workspace(
+        &self,
+        _: Request<v1::RestoreWorkspaceRequest>,
+    ) -> Result<Response<v1::Workspace>, Status> {
+        not_here()
+    }
     async fn explain_workspace(
         &self,
         _: Request<v1::ExplainWorkspaceRequest>,

@@ -24,6 +24,8 @@ const ERROR_GRACE: Duration = Duration::from_secs(3);
 pub enum Goal {
     /// This state, with nothing more in progress.
     Reached(v1::DesiredState),
+    /// The same, after a restore that waits has been done.
+    Restored(v1::DesiredState),
     /// Container and volume are gone.
     Deleted,
 }
@@ -62,7 +64,8 @@ fn judge(w: &v1::Workspace, goal: Goal) -> Verdict {
             }
             _ => Verdict::Going,
         },
-        Goal::Reached(wanted) => {
+        Goal::Reached(wanted) | Goal::Restored(wanted) => {
+            let waits = matches!(goal, Goal::Restored(_)) && !w.restore_key.is_empty();
             if w.phase() == v1::Phase::Error {
                 return Verdict::Broken(broken(w));
             }
@@ -76,7 +79,7 @@ fn judge(w: &v1::Workspace, goal: Goal) -> Verdict {
                     | (v1::DesiredState::Standby, v1::Phase::Standby)
                     | (v1::DesiredState::Archived, v1::Phase::Archived)
             );
-            if reached && idle {
+            if reached && idle && !waits {
                 Verdict::Done
             } else {
                 Verdict::Going
@@ -264,6 +267,18 @@ mod tests {
             judge(&workspace(P::Standby, O::None, D::Archived), goal),
             Verdict::Going
         );
+    }
+
+    #[test]
+    fn restored_means_that_no_restore_waits() {
+        use v1::{DesiredState as D, Operation as O, Phase as P};
+        let goal = Goal::Restored(D::Running);
+        let mut w = workspace(P::Running, O::None, D::Running);
+        w.restore_key = "k".to_owned();
+        assert_eq!(judge(&w, goal), Verdict::Going);
+        assert_eq!(judge(&w, Goal::Reached(D::Running)), Verdict::Done);
+        w.restore_key.clear();
+        assert_eq!(judge(&w, goal), Verdict::Done);
     }
 
     #[test]

@@ -146,6 +146,7 @@ fn changed(
                 gathered.host_seen(ws.host_id, ws.id),
                 gathered.archives_seen(ws.id),
                 ws.control.archive_key.as_deref(),
+                ws.open_restore().map(|wish| wish.key.as_str()),
                 now,
             );
             (next != ws.conditions).then_some((ws.id, next))

@@ -58,6 +58,9 @@ CREATE TABLE workspaces (
         CHECK (desired_state IN ('ARCHIVED', 'STANDBY', 'RUNNING', 'DELETED')),
     deleted_at timestamptz,
     discard_home boolean NOT NULL DEFAULT false,
+    -- The archive it is to go back to; done when restore_applied is this request.
+    restore_request uuid,
+    restore_key text CHECK (restore_key <> ''),
     generation bigint NOT NULL DEFAULT 1,
     created_at timestamptz NOT NULL DEFAULT now(),
     -- When it was last used.
@@ -82,6 +85,7 @@ CREATE TABLE workspaces (
     retry_at timestamptz,
     home_ctx jsonb NOT NULL DEFAULT '{"location": "none"}',
     started_image text,
+    restore_applied uuid,
     -- What observer saw.
     conditions jsonb NOT NULL DEFAULT '{}',
     observed_at timestamptz,
@@ -91,6 +95,8 @@ CREATE TABLE workspaces (
 
     CONSTRAINT workspaces_operation_has_id CHECK ((operation = 'NONE') = (op_id IS NULL)),
     CONSTRAINT workspaces_error_has_no_operation CHECK (phase <> 'ERROR' OR operation = 'NONE'),
+    CONSTRAINT workspaces_restore_names_archive
+        CHECK ((restore_request IS NULL) = (restore_key IS NULL)),
     CONSTRAINT workspaces_deleted_is_desired
         CHECK ((deleted_at IS NULL) = (desired_state <> 'DELETED'))
 );
@@ -185,7 +191,7 @@ GRANT INSERT (id, owner_id, host_id, request_id, name, description, image, cpu_m
               standby_ttl_ms, archive_ttl_ms, desired_state)
     ON workspaces TO windlass_api;
 GRANT UPDATE (name, description, image, cpu_millis, memory_bytes, pids, standby_ttl_ms, archive_ttl_ms,
-              keep_awake_until, desired_state, deleted_at, discard_home, generation)
+              keep_awake_until, desired_state, deleted_at, discard_home, restore_request, restore_key, generation)
     ON workspaces TO windlass_api;
 GRANT INSERT (name, address), UPDATE (address, cordoned) ON hosts TO windlass_api;
 
@@ -194,7 +200,7 @@ GRANT UPDATE (last_observed_at, observe_error) ON hosts TO windlass_observer;
 GRANT UPDATE (last_observed_at, observe_error) ON archive_store TO windlass_observer;
 
 GRANT UPDATE (phase, phase_changed_at, operation, op_id, op_started_at, archive_op_id, archive_key,
-              error_count, error_reason, error_message, retry_at, home_ctx, started_image)
+              error_count, error_reason, error_message, retry_at, home_ctx, started_image, restore_applied)
     ON workspaces TO windlass_wc;
 
 GRANT UPDATE (last_access_at, desired_state) ON workspaces TO windlass_ttl;

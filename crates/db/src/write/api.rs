@@ -120,6 +120,8 @@ pub enum Changed {
     NotDeleted,
     /// Its home is not there any more.
     HomeGone,
+    /// No complete archive of that key is observed.
+    ArchiveNotFound,
     /// The owner has another workspace of that name.
     NameTaken,
     /// A limit stands in the way.
@@ -274,6 +276,44 @@ impl Pool {
             Err(e) if e.violates("workspaces_owner_name") => Ok(Changed::NameTaken),
             other => other,
         }
+    }
+
+    /// Stores the wish to go back to an archive of the workspace. Repeating one that is still open changes
+    /// nothing.
+    pub async fn restore_workspace(
+        &self,
+        id: WorkspaceId,
+        seen: Option<i64>,
+        key: String,
+        actor: String,
+    ) -> Result<Changed> {
+        self.transaction(move |conn| {
+            Box::pin(async move {
+                let Some(row) = rows::lock(conn, id).await? else {
+                    return Ok(Changed::Missing);
+                };
+                if seen.is_some_and(|g| g != row.generation) {
+                    return Ok(Changed::Stale);
+                }
+                if row.deleted {
+                    return Ok(Changed::Deleted);
+                }
+                let Some(record) = rows::record(conn, id).await? else {
+                    return Ok(Changed::Missing);
+                };
+                let ws = &record.workspace;
+                if ws.conditions.archive_at(&key).is_none() {
+                    return Ok(Changed::ArchiveNotFound);
+                }
+                if ws.open_restore().is_some_and(|wish| wish.key == key) {
+                    return Ok(Changed::Applied);
+                }
+                rows::wish_restore(conn, id, &key).await?;
+                audit::add(conn, Some(id.0), &actor, "restore", &key).await?;
+                Ok(Changed::Applied)
+            })
+        })
+        .await
     }
 
     /// Holds a lease against the TTL rules until `duration` from now, or ends it (zero). Returns until when;

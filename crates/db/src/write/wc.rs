@@ -23,6 +23,7 @@ pub struct ControlChange {
     id: WorkspaceId,
     expected: Control,
     desired: DesiredState,
+    restore: Option<Uuid>,
     next: Control,
 }
 
@@ -33,6 +34,7 @@ impl ControlChange {
             id: ws.id,
             expected: ws.control.clone(),
             desired: ws.spec.desired,
+            restore: ws.spec.restore.as_ref().map(|wish| wish.request),
             next,
         }
     }
@@ -76,21 +78,24 @@ struct OutcomeRow {
 // The order of the columns is that of `Columns::push`.
 const STORE: &str = "
 WITH change AS (
-    SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)
+    SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)
         AS c (id, expected_operation, expected_op_id, expected_error_count, expected_phase, expected_desired,
+              expected_restore,
               phase, phase_changed_at, operation, op_id, op_started_at, archive_op_id, archive_key, error_count,
-              error_reason, error_message, retry_at, home_ctx, started_image)
+              error_reason, error_message, retry_at, home_ctx, started_image, restore_applied)
 ), stored AS (
     UPDATE workspaces AS w
     SET phase = c.phase, phase_changed_at = c.phase_changed_at, operation = c.operation, op_id = c.op_id,
         op_started_at = c.op_started_at, archive_op_id = c.archive_op_id, archive_key = c.archive_key,
         error_count = c.error_count, error_reason = c.error_reason, error_message = c.error_message,
-        retry_at = c.retry_at, home_ctx = c.home_ctx, started_image = c.started_image
+        retry_at = c.retry_at, home_ctx = c.home_ctx, started_image = c.started_image,
+        restore_applied = c.restore_applied
     FROM change AS c
     WHERE w.id = c.id AND w.operation = c.expected_operation
         AND w.op_id IS NOT DISTINCT FROM c.expected_op_id
         AND w.error_count = c.expected_error_count AND w.phase = c.expected_phase
         AND w.desired_state = c.expected_desired
+        AND w.restore_request IS NOT DISTINCT FROM c.expected_restore
     RETURNING w.id
 )
 SELECT c.id, s.id IS NOT NULL AS applied, w.id IS NOT NULL AS found
@@ -104,6 +109,7 @@ struct Columns {
     expected_error_count: Vec<i32>,
     expected_phase: Vec<&'static str>,
     expected_desired: Vec<&'static str>,
+    expected_restore: Vec<Option<Uuid>>,
     phase: Vec<&'static str>,
     phase_changed_at: Vec<DateTime<Utc>>,
     operation: Vec<&'static str>,
@@ -117,6 +123,7 @@ struct Columns {
     retry_at: Vec<Option<DateTime<Utc>>>,
     home_ctx: Vec<serde_json::Value>,
     started_image: Vec<Option<String>>,
+    restore_applied: Vec<Option<Uuid>>,
 }
 
 fn count(n: u32) -> i32 {
@@ -133,6 +140,7 @@ impl Columns {
             id: workspace,
             expected,
             desired,
+            restore,
             next,
         } = change;
         let home = serde_json::to_value(&next.home).map_err(|e| DbError::Corrupt {
@@ -145,6 +153,7 @@ impl Columns {
         self.expected_error_count.push(count(expected.error_count));
         self.expected_phase.push(expected.phase.as_str());
         self.expected_desired.push(desired.as_str());
+        self.expected_restore.push(restore);
         self.phase.push(next.phase.as_str());
         self.phase_changed_at.push(next.phase_changed_at);
         self.operation.push(next.operation.as_str());
@@ -159,6 +168,7 @@ impl Columns {
         self.retry_at.push(next.retry_at);
         self.home_ctx.push(home);
         self.started_image.push(next.started_image);
+        self.restore_applied.push(next.restore_applied);
         Ok(())
     }
 }
@@ -211,6 +221,7 @@ impl Pool {
                     .bind::<Array<Integer>, _>(c.expected_error_count)
                     .bind::<Array<Text>, _>(c.expected_phase)
                     .bind::<Array<Text>, _>(c.expected_desired)
+                    .bind::<Array<Nullable<SqlUuid>>, _>(c.expected_restore)
                     .bind::<Array<Text>, _>(c.phase)
                     .bind::<Array<Timestamptz>, _>(c.phase_changed_at)
                     .bind::<Array<Text>, _>(c.operation)
@@ -224,6 +235,7 @@ impl Pool {
                     .bind::<Array<Nullable<Timestamptz>>, _>(c.retry_at)
                     .bind::<Array<Jsonb>, _>(c.home_ctx)
                     .bind::<Array<Nullable<Text>>, _>(c.started_image)
+                    .bind::<Array<Nullable<SqlUuid>>, _>(c.restore_applied)
                     .load(conn)
                     .await?;
                 let outcomes: Vec<_> = rows.into_iter().map(outcome).collect();

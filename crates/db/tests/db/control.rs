@@ -23,6 +23,7 @@ fn full(at: DateTime<Utc>) -> Control {
         retry_at: Some(at + TimeDelta::microseconds(1)),
         home: Home::restored(VolumeId(Uuid::new_v4()), "k0"),
         started_image: Some("busybox:1".to_owned()),
+        restore_applied: Some(Uuid::new_v4()),
     }
 }
 
@@ -60,6 +61,11 @@ async fn each_row_of_a_bulk_is_applied_stale_or_missing() {
             }
             6 => {
                 db.set(id, "phase = 'STANDBY'").await;
+                Outcome::Stale
+            }
+            8 => {
+                db.set(id, "restore_request = gen_random_uuid(), restore_key = 'k'")
+                    .await;
                 Outcome::Stale
             }
             7 => {

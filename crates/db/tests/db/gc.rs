@@ -65,6 +65,10 @@ async fn gc_reads_what_each_row_still_needs() {
             "phase = 'DELETED', desired_state = 'DELETED', deleted_at = now()",
         )
         .await;
+    let request = "restore_request = gen_random_uuid(), restore_key = 'old'";
+    let wishing = db.workspace("wishing", request).await;
+    let fulfilled = db.workspace("fulfilled", request).await;
+    db.set(fulfilled, "restore_applied = restore_request").await;
     let rows = pool.gc_rows().await.unwrap();
     let row = |id| rows.iter().find(|r| r.id == id).unwrap();
     let op = OpId(op.parse().unwrap());
@@ -74,5 +78,8 @@ async fn gc_reads_what_each_row_still_needs() {
     assert_eq!(row(busy).busy_archive_op, Some(op));
     assert_eq!(row(busy).restores, [op]);
     assert_eq!(row(error).busy_archive_op, Some(op));
+    assert_eq!(row(idle).restore_key, None);
+    assert_eq!(row(wishing).restore_key.as_deref(), Some("old"));
+    assert_eq!(row(fulfilled).restore_key, None);
     assert!(row(gone).deleted_at.is_some());
 }

@@ -18,7 +18,8 @@ const GRANTED: &[(&str, &str, &str, &str)] = &[
         "workspaces",
         "UPDATE",
         "name description image cpu_millis memory_bytes pids standby_ttl_ms archive_ttl_ms \
-         keep_awake_until desired_state deleted_at discard_home generation",
+         keep_awake_until desired_state deleted_at discard_home restore_request restore_key \
+         generation",
     ),
     ("api", "hosts", "INSERT", "name address"),
     ("api", "hosts", "UPDATE", "address cordoned"),
@@ -40,7 +41,7 @@ const GRANTED: &[(&str, &str, &str, &str)] = &[
         "workspaces",
         "UPDATE",
         "phase phase_changed_at operation op_id op_started_at archive_op_id archive_key error_count \
-         error_reason error_message retry_at home_ctx started_image",
+         error_reason error_message retry_at home_ctx started_image restore_applied",
     ),
     (
         "ttl",

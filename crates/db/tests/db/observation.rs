@@ -23,6 +23,7 @@ async fn a_pass_is_one_instant_and_writes_what_changed() {
         Some(observation::HostSeen::default()),
         Some(observation::ArchivesSeen::default()),
         None,
+        None,
         now,
     );
     let pass = Observation {

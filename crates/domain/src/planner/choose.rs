@@ -19,6 +19,7 @@ pub(super) fn choose(mut ws: Workspace, cx: &Context) -> Plan {
         return stopped(ws);
     };
     forgive(&mut ws, phase, cx);
+    apply_restore(&mut ws, phase, cx);
     let operation = wanted(&ws, phase);
     if before == Phase::Running && operation == Operation::Starting {
         count_crash(&mut ws, cx);
@@ -39,7 +40,7 @@ pub(super) fn choose(mut ws: Workspace, cx: &Context) -> Plan {
 pub fn wanted(ws: &Workspace, phase: Phase) -> Operation {
     use DesiredState as D;
     let container = ws.conditions.evidence.container.is_some();
-    match (phase, ws.spec.desired) {
+    match (phase, ws.target()) {
         (Phase::Deleting, _) => wanted_of_deleted(ws),
         (Phase::Deleted | Phase::Error, _) | (_, D::Deleted) => Operation::None,
         // A container that is left where none is wanted goes before anything else happens.
@@ -76,6 +77,19 @@ fn forgive(ws: &mut Workspace, phase: Phase, cx: &Context) {
     let stable = phase == Phase::Running && cx.now - c.phase_changed_at >= cx.policy.stable_after;
     if stable && c.error_count > 0 {
         c.clear_error();
+    }
+}
+
+/// At ARCHIVED, with nothing left of what was the home before but its archive, the archive that is wished
+/// for becomes the home.
+fn apply_restore(ws: &mut Workspace, phase: Phase, cx: &Context) {
+    let container = ws.conditions.evidence.container.is_some();
+    if phase != Phase::Archived || container || leftover_volume(ws) || is_stale(cx) {
+        return;
+    }
+    if let Some(wish) = ws.due_restore().cloned() {
+        ws.control.archive_key = Some(wish.key);
+        ws.control.restore_applied = Some(wish.request);
     }
 }
 

@@ -81,6 +81,7 @@ fn any_workspace() -> impl Strategy<Value = Workspace> {
         prop::sample::select(vec![1_i64, 9_950]),
     );
     let flags = (any::<bool>(), any::<bool>(), any::<bool>());
+    let restore = prop::option::of((prop::sample::select(vec![HOME, OTHER]), any::<bool>()));
     (
         seen(),
         home(),
@@ -90,14 +91,19 @@ fn any_workspace() -> impl Strategy<Value = Workspace> {
         error,
         retry,
         times,
-        flags,
+        (flags, restore),
     )
         .prop_map(
-            |(w, home, phase, desired, operation, error, retry, (started, since), flags)| {
+            |(w, home, phase, desired, operation, error, retry, (started, since), more)| {
+                let (flags, restore) = more;
                 let (deleted, discard, same_image) = flags;
                 let mut w = w.phase(phase).desired(desired);
                 if deleted {
                     w = w.deleted(discard);
+                }
+                if let Some((n, applied)) = restore {
+                    w = w.wishes_restore(n);
+                    w.control.restore_applied = applied.then(|| Uuid::from_u128(n));
                 }
                 let c = &mut w.control;
                 c.home = home;

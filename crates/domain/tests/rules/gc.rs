@@ -36,6 +36,7 @@ fn row(n: u128) -> Row {
     Row {
         id: id(n),
         archive_key: None,
+        restore_key: None,
         busy_archive_op: None,
         restores: vec![],
         deleted_at: None,
@@ -81,6 +82,10 @@ fn every_protection() {
         archive_key: Some("1/1".into()),
         ..row(1)
     };
+    let wished = Row {
+        restore_key: Some("1/1".into()),
+        ..row(1)
+    };
     let busy = Row {
         busy_archive_op: Some(op(1)),
         ..row(1)
@@ -98,6 +103,7 @@ fn every_protection() {
     let table = [
         (true, "orphan", with(archive(1, 1)), row(1)),
         (false, "the row's archive_key", with(archive(1, 1)), named),
+        (false, "to be restored from", with(archive(1, 1)), wished),
         (
             false,
             "an operation in progress, or in ERROR",

@@ -9,6 +9,7 @@ mod gc;
 mod operations;
 mod phases;
 mod recovery;
+mod restoring;
 mod support;
 mod ttl;
 mod world;

@@ -5,7 +5,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 use windlass_domain::{
     Control, DesiredState, ErrorReason, Freshness, Home, HostId, OpId, Operation, Phase, Policy,
-    Spec, VolumeId, Workspace, WorkspaceId,
+    RestoreWish, Spec, VolumeId, Workspace, WorkspaceId,
     conditions::{
         ArchiveEvidence, Conditions, ContainerEvidence, ContainerState, FailedJob, JobEvidence,
         RestoreEvidence, VolumeEvidence,
@@ -69,6 +69,7 @@ pub fn ws() -> Workspace {
             desired: DesiredState::Running,
             deleted: false,
             discard_home: false,
+            restore: None,
         },
         control: Control::new(t(0)),
         conditions: Conditions::default(),
@@ -97,6 +98,15 @@ pub trait Words: Build + Sized {
             w.spec.deleted = true;
             w.spec.desired = DesiredState::Deleted;
             w.spec.discard_home = discard_home;
+        })
+    }
+    /// The archive of this number is to be the home again.
+    fn wishes_restore(self, n: u128) -> Workspace {
+        self.edit(|w| {
+            w.spec.restore = Some(RestoreWish {
+                request: Uuid::from_u128(n),
+                key: key(n),
+            });
         })
     }
     fn phase(self, p: Phase) -> Workspace {

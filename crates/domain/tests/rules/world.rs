@@ -3,8 +3,10 @@
 //! grows with every write of its user, so that a lost or emptied home is seen at once.
 
 use chrono::{DateTime, TimeDelta, Utc};
+use uuid::Uuid;
 use windlass_domain::{
-    DesiredState, ErrorReason, Freshness, OpId, Operation, Phase, Policy, VolumeId, Workspace,
+    DesiredState, ErrorReason, Freshness, OpId, Operation, Phase, Policy, RestoreWish, VolumeId,
+    Workspace,
     conditions::{
         ArchiveEvidence, ContainerEvidence, ContainerState, FailedJob, RestoreEvidence,
         VolumeEvidence,
@@ -59,6 +61,10 @@ pub struct World {
     snapshot: Option<Snapshot>,
     /// What the user last wrote; `None` before there was any home.
     truth: Option<u64>,
+    /// How often the user wrote; no two contents are the same.
+    writes: u64,
+    /// How many restores the user wished for.
+    pub wishes: u128,
     /// How many phases were entered, so that a test knows that something happened.
     pub moves: u32,
 }
@@ -81,6 +87,8 @@ impl World {
             network: vec![],
             snapshot: None,
             truth: None,
+            writes: 0,
+            wishes: 0,
             moves: 0,
         }
     }
@@ -97,6 +105,36 @@ impl World {
             self.ws.spec.discard_home = discard_home;
             self.ws.spec.desired = DesiredState::Deleted;
         }
+    }
+
+    /// Some archive that is there is to be the home again.
+    pub fn wish_restore(&mut self, which: usize) {
+        if let Some(n) = which.checked_rem(self.archives.len()) {
+            self.wishes += 1;
+            self.ws.spec.restore = Some(RestoreWish {
+                request: Uuid::from_u128(self.wishes),
+                key: self.archives[n].evidence.key.clone(),
+            });
+        }
+    }
+
+    /// A wish is fulfilled at this moment: what was the home is an archive, and another one is the home.
+    fn restore_applied(&mut self) {
+        let archived = self.archives.iter().any(|a| Some(a.content) == self.truth);
+        assert!(archived, "what was the home is archived first");
+        let key = self.ws.control.archive_key.as_ref();
+        let wished = self.archives.iter().find(|a| Some(&a.evidence.key) == key);
+        self.truth = Some(wished.expect("an archive that is there").content);
+    }
+
+    /// What the archives hold, oldest first.
+    pub fn archived(&self) -> Vec<u64> {
+        self.archives.iter().map(|a| a.content).collect()
+    }
+
+    /// What the user has now.
+    pub fn content(&self) -> Option<u64> {
+        self.truth
     }
 
     pub fn is_empty(&self) -> bool {
@@ -148,6 +186,7 @@ impl World {
             210..=229 => self.job = None,       // the agent dies
             230..=234 => self.delete(which < 128),
             235..=239 => self.ws.spec.image = format!("image{which}"),
+            240..=254 => self.wish_restore(which.into()),
             _ => {}
         }
     }
@@ -156,9 +195,9 @@ impl World {
         if self.container.as_ref().is_some_and(|c| c.is_ready())
             && let Some(volume) = self.volume.as_mut()
         {
-            let next = self.truth.unwrap_or(0) + 1;
-            self.truth = Some(next);
-            volume.content = Some(next);
+            self.writes += 1;
+            self.truth = Some(self.writes);
+            volume.content = Some(self.writes);
         }
     }
 
@@ -368,7 +407,8 @@ impl World {
             }
             let key = self.ws.control.archive_key.as_deref();
             let previous = &self.ws.conditions;
-            let next = conditions(previous, seen.host, seen.archives, key, seen.at);
+            let wished = self.ws.open_restore().map(|wish| wish.key.as_str());
+            let next = conditions(previous, seen.host, seen.archives, key, wished, seen.at);
             if next != *previous || self.ws.observed_at.is_none() {
                 self.ws.conditions = next;
                 self.ws.observed_at = Some(seen.at);
@@ -419,7 +459,11 @@ impl World {
         let plan = reconcile(&self.ws, &cx);
         let before = self.ws.control.phase;
         self.check_move(before, plan.next.phase);
+        let applied = plan.next.restore_applied != self.ws.control.restore_applied;
         self.ws.control = plan.next;
+        if applied {
+            self.restore_applied();
+        }
         let c = &self.ws.control;
         assert!(c.phase != Phase::Error || c.operation == Operation::None);
         let lost = matches!(

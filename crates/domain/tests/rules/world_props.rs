@@ -30,7 +30,8 @@ fn arrives(world: &mut World) {
     let desired = world.ws.spec.desired.phase();
     let at_rest = |w: &World| {
         let c = &w.ws.control;
-        c.operation == Operation::None && (c.phase == desired || c.phase == Phase::Error)
+        let arrived = c.phase == desired && w.ws.open_restore().is_none();
+        c.operation == Operation::None && (arrived || c.phase == Phase::Error)
     };
     assert!(calm(world, at_rest), "stuck: {:?}", world.ws);
 }
@@ -80,6 +81,31 @@ proptest! {
         }
         arrives(&mut world);
     }
+}
+
+#[test]
+fn back_and_forth_without_faults() {
+    const WRITE: Dice = [0, 140, 0, 0, 0, 0, 0, 0];
+    let mut world = World::new();
+    for desired in [DesiredState::Archived, DesiredState::Running] {
+        arrives(&mut world);
+        world.step(WRITE);
+        world.desire(desired);
+    }
+    arrives(&mut world);
+    world.step(WRITE);
+    assert_eq!((world.content(), world.archived()), (Some(2), vec![1]));
+    world.wish_restore(0);
+    arrives(&mut world);
+    assert_eq!(world.ws.control.phase, Phase::Running);
+    assert_eq!((world.content(), world.archived()), (Some(1), vec![1, 2]));
+    world.wish_restore(1);
+    arrives(&mut world);
+    assert_eq!(
+        (world.content(), world.archived()),
+        (Some(2), vec![1, 2, 1])
+    );
+    assert_eq!(world.wishes, 2);
 }
 
 #[test]

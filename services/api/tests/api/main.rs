@@ -12,4 +12,5 @@ mod limits;
 mod list;
 mod outage;
 mod read;
+mod restore;
 mod watch;

@@ -5,6 +5,7 @@ mod doctor;
 mod gc;
 mod host;
 mod recover;
+mod restore;
 mod workspace;
 
 use std::io::IsTerminal as _;

@@ -4,7 +4,7 @@ use chrono::Utc;
 use prost_types::FieldMask;
 use windlass_proto::v1;
 
-use super::confirmed;
+use super::{confirmed, restore};
 use crate::args::{
     CreateArgs, DeleteArgs, Desired, ListArgs, MoveArgs, Output, UpdateArgs, WaitArgs,
     WorkspaceCommand,
@@ -46,6 +46,7 @@ pub async fn run(
             output::outcome(&back, output);
             Ok(())
         }
+        WorkspaceCommand::Restore(args) => restore::run(client, args, output).await,
         WorkspaceCommand::Watch { id } => watch(client, id, output).await,
         WorkspaceCommand::Explain(args) => {
             let id = resolve::workspace(client, &args.id, Scope::Deleted)
@@ -108,7 +109,7 @@ fn wire_state(desired: Desired) -> v1::DesiredState {
     }
 }
 
-async fn wait_and_print(
+pub(super) async fn wait_and_print(
     client: &Client,
     workspace: v1::Workspace,
     goal: Goal,

@@ -48,6 +48,7 @@ pub fn workspace(w: &v1::Workspace) -> Value {
         "phase_change_time": time(w.phase_change_time.as_ref()),
         "keep_awake_until": time(w.keep_awake_until.as_ref()),
         "retry_time": time(w.retry_time.as_ref()),
+        "restore_key": w.restore_key,
     })
 }
 

@@ -115,6 +115,9 @@ pub fn detail(w: &v1::Workspace) -> String {
         row("tried again", relative(at, now));
     }
     row("home", home(w, now));
+    if !w.restore_key.is_empty() {
+        row("to be restored", format!("archive {}", w.restore_key));
+    }
     row(
         "ttl",
         format!(

@@ -207,3 +207,19 @@ pub(super) async fn unmark_deleted(conn: &mut AsyncPgConnection, id: WorkspaceId
         .await?;
     Ok(())
 }
+
+pub(super) async fn wish_restore(
+    conn: &mut AsyncPgConnection,
+    id: WorkspaceId,
+    key: &str,
+) -> Result<()> {
+    diesel::update(workspaces::table.find(id.0))
+        .set((
+            workspaces::restore_request.eq(Uuid::new_v4()),
+            workspaces::restore_key.eq(key),
+            workspaces::generation.eq(workspaces::generation + 1),
+        ))
+        .execute(conn)
+        .await?;
+    Ok(())
+}
