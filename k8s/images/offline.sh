@@ -70,6 +70,8 @@ P
 import() {
     local from=$1 image=$2 changes=() change
     shift 2
+    # Otherwise the image of an earlier version of this script stays without a name.
+    docker image rm "$image" "${image/-root:/:}" >/dev/null 2>&1 || true
     for change in "LABEL dev.windlass.offline=1" "$@"; do changes+=(--change "$change"); done
     tar -c --numeric-owner --owner=0 --group=0 -C "$from" . | docker import "${changes[@]}" - "$image" >/dev/null
     say "$image"
