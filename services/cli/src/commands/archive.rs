@@ -28,7 +28,7 @@ pub async fn run(client: &Client, command: ArchiveCommand, output: Output) -> Re
 }
 
 /// The archives of a workspace, newest first.
-async fn listed(client: &Client, id: &str) -> Result<Vec<v1::ArchiveInfo>, CliError> {
+pub(super) async fn listed(client: &Client, id: &str) -> Result<Vec<v1::ArchiveInfo>, CliError> {
     let message = v1::ListWorkspaceArchivesRequest { id: id.to_owned() };
     let answer = client
         .workspaces()?
@@ -38,7 +38,10 @@ async fn listed(client: &Client, id: &str) -> Result<Vec<v1::ArchiveInfo>, CliEr
 }
 
 /// The key that is meant: a place in the list, or a key, which may be of an archive not listed any more.
-fn key_of(archives: &[v1::ArchiveInfo], wanted: Option<&str>) -> Result<String, CliError> {
+pub(super) fn key_of(
+    archives: &[v1::ArchiveInfo],
+    wanted: Option<&str>,
+) -> Result<String, CliError> {
     let wanted = wanted.unwrap_or("1");
     let Ok(place) = wanted.parse::<usize>() else {
         return Ok(wanted.to_owned());

@@ -2,6 +2,7 @@
 
 use windlass_proto::v1;
 
+use super::archive::{key_of, listed};
 use super::workspace::wait_and_print;
 use crate::args::{Output, RestoreArgs};
 use crate::client::{Client, request};
@@ -12,7 +13,8 @@ use crate::wait::Goal;
 /// Stores the wish, and waits until the workspace is what is desired with that home.
 pub async fn run(client: &Client, args: RestoreArgs, output: Output) -> Result<(), CliError> {
     let id = resolve::workspace(client, &args.id, Scope::Live).await?.id;
-    let archive_key = key(client, &id, args.archive.as_deref().unwrap_or("1")).await?;
+    // Without one it is the newest.
+    let archive_key = key_of(&listed(client, &id).await?, args.archive.as_deref())?;
     let message = v1::RestoreWorkspaceRequest {
         id,
         archive_key,
@@ -25,26 +27,6 @@ pub async fn run(client: &Client, args: RestoreArgs, output: Output) -> Result<(
     let after = answer.map_err(client.api_error())?.into_inner();
     let goal = Goal::Restored(after.desired_state());
     wait_and_print(client, after, goal, args.wait, output).await
-}
-
-/// A key as it is, or the key at this place of the list, 1 being the newest.
-async fn key(client: &Client, id: &str, archive: &str) -> Result<String, CliError> {
-    let Ok(place) = archive.parse::<usize>() else {
-        return Ok(archive.to_owned());
-    };
-    let message = v1::ListWorkspaceArchivesRequest { id: id.to_owned() };
-    let answer = client
-        .workspaces()?
-        .list_workspace_archives(request(message))
-        .await;
-    let archives = answer.map_err(client.api_error())?.into_inner().archives;
-    let found = place.checked_sub(1).and_then(|i| archives.get(i));
-    found.map(|a| a.key.clone()).ok_or_else(|| {
-        CliError::NotFound(format!(
-            "there is no archive {place}; archives there are: {}",
-            archives.len()
-        ))
-    })
 }
 
 #[cfg(test)]

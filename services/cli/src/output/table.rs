@@ -64,6 +64,7 @@ pub fn workspaces(workspaces: &[v1::Workspace], now: DateTime<Utc>) -> String {
         "OPERATION",
         "OWNER",
         "AGE",
+        "SAVED",
         "IMAGE",
         "ERROR",
     ]);
@@ -76,6 +77,11 @@ pub fn workspaces(workspaces: &[v1::Workspace], now: DateTime<Utc>) -> String {
             doing(w),
             w.owner.clone(),
             ago(w.create_time.as_ref(), now),
+            // How old the newest archive is: what a lost host would cost.
+            ago(
+                w.home.as_ref().and_then(|h| h.last_archive_time.as_ref()),
+                now,
+            ),
             dash(&w.image).to_owned(),
             dash(&w.error_reason).to_owned(),
         ]);
