@@ -1,7 +1,9 @@
 //! Going back to an older archive, and forth again: nothing that was ever the home is lost on the way.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use windlass_integration::{World, home};
+use std::{path::Path, process::Command};
+
+use windlass_integration::{Name, World, home};
 use windlass_proto::v1::{
     ArchiveInfo, DesiredState, ExplainWorkspaceRequest, HomeLocation, ListWorkspaceArchivesRequest,
     Phase, RestoreWorkspaceRequest, Workspace,
@@ -32,6 +34,21 @@ async fn restored(world: &World, id: &str, key: &str, phase: Phase) -> Workspace
                 && ws.operation() == windlass_proto::v1::Operation::None
         })
         .await
+}
+
+/// Runs the command line, which lies where the services lie.
+#[track_caller]
+fn windlass(world: &World, args: &[&str]) {
+    let test = std::env::current_exe().unwrap();
+    let program = test.parent().and_then(Path::parent).unwrap();
+    let output = Command::new(program.join("windlass"))
+        .args(args)
+        .env("WINDLASS_ADDR", world.address(Name::Api))
+        .env("WINDLASS_TOKEN", &world.token)
+        .current_dir(world.dir())
+        .output()
+        .expect("windlass: build it with `cargo build --workspace --bins`");
+    assert!(output.status.success(), "{output:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -73,11 +90,12 @@ async fn an_older_archive_becomes_the_home_and_the_newer_one_stays() {
     assert_eq!([&listed[2].key, &listed[1].key], [&keys[0], &keys[1]]);
     keys.push(listed[0].key.clone());
 
-    // In STANDBY it stays in STANDBY.
+    // In STANDBY it stays in STANDBY. By the real command line, which waits.
     world.desire(&id, DesiredState::Standby).await;
     world.phase(&id, Phase::Standby).await;
-    restore(&world, &id, &keys[2]).await;
-    let back = restored(&world, &id, &keys[2], Phase::Standby).await;
+    windlass(&world, &["ws", "restore", "demo", "--latest"]);
+    let back = world.get(&id).await;
+    assert_eq!(back.phase(), Phase::Standby, "it waits until that is done");
     assert_eq!(back.home.as_ref().unwrap().restored_from, keys[2]);
     assert_eq!(home::picture(&world.home(&id)), pictures[2]);
 
