@@ -7,7 +7,7 @@ from arrows import Network
 from manifests import OVERLAYS, of_kind, overlay
 
 COORDINATORS = ("observer", "wc", "ttl", "gc")
-AGENT_CLIENTS = ("observer", "wc", "gc")
+AGENT_CLIENTS = ("api", "observer", "wc", "gc")
 POSTGRES_CLIENTS = ("api", "migrate", *COORDINATORS)
 REDIS_CLIENTS = ("api", "observer", "wc", "ttl")
 SERVICES = ("api", "agent", *COORDINATORS)
