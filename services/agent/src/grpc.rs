@@ -87,6 +87,7 @@ impl AgentService for Agent {
     type ListAllStream = Chunks<v1::ListAllResponse>;
     type ListVolumesStream = Chunks<v1::ListVolumesResponse>;
     type ListArchivesStream = Chunks<v1::ListArchivesResponse>;
+    type ListChangesStream = Chunks<v1::ListChangesResponse>;
     type WatchStream = Chunks<v1::WatchResponse>;
     type ReadArchiveStream = Chunks<v1::ReadArchiveResponse>;
 
@@ -136,6 +137,15 @@ impl AgentService for Agent {
             &prefix,
             request.include_loose,
         )))
+    }
+
+    async fn list_changes(
+        &self,
+        _: Request<v1::ListChangesRequest>,
+    ) -> Answer<Self::ListChangesStream> {
+        Err(tonic::Status::unimplemented(
+            "the host model is not there yet",
+        ))
     }
 
     async fn watch(&self, _: Request<v1::WatchRequest>) -> Answer<Self::WatchStream> {
