@@ -6,7 +6,7 @@ use clap::Args;
 use windlass_db::Pool;
 use windlass_service::{Secret, StaticToken, parse_duration};
 
-use crate::hints::Hints;
+use crate::{hints::Hints, run::Periods};
 
 windlass_service::secret_arg!(
     /// The database, as this service's own role.
@@ -82,5 +82,31 @@ impl CoordinatorArgs {
                 .into_owned()
         });
         format!("{machine}/{listen}")
+    }
+}
+
+/// How often a coordinator that hints wake makes passes.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct PeriodArgs {
+    /// Time between passes while something is in progress
+    #[arg(long, env = "WINDLASS_ACTIVE_PERIOD", default_value = "1s", value_parser = parse_duration)]
+    pub active_period: Duration,
+
+    /// Time between passes otherwise
+    #[arg(long, env = "WINDLASS_IDLE_PERIOD", default_value = "15s", value_parser = parse_duration)]
+    pub idle_period: Duration,
+
+    /// How long the active period goes on after the last reason for it
+    #[arg(long, env = "WINDLASS_ACTIVE_FOR", default_value = "30s", value_parser = parse_duration)]
+    pub active_for: Duration,
+}
+
+impl From<PeriodArgs> for Periods {
+    fn from(args: PeriodArgs) -> Self {
+        Self {
+            active: args.active_period,
+            idle: args.idle_period,
+            active_for: args.active_for,
+        }
     }
 }

@@ -51,6 +51,14 @@ impl Waker {
         self.wake.notified().await;
     }
 
+    /// Of a loop that no hint wakes.
+    pub fn never() -> Self {
+        Self {
+            wake: Arc::default(),
+            _listener: None,
+        }
+    }
+
     /// What else may wake the same loop, such as an agent's event stream.
     pub fn bell(&self) -> Arc<Notify> {
         Arc::clone(&self.wake)

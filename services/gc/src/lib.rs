@@ -17,10 +17,10 @@ use chrono::TimeDelta;
 use clap::Parser;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use windlass_coordinator::{Agents, Coordinator, CoordinatorArgs, Hints, Periods};
+use windlass_coordinator::{Agents, CoordinatorArgs, Periods, Setup, Waker, serve};
 use windlass_domain::gc::GcPolicy;
-use windlass_proto::{FILE_DESCRIPTOR_SET, v1::gc_service_server::GcServiceServer};
-use windlass_service::{Frame, GrpcServer, Readiness, ServerArgs, Service, Tasks, parse_duration};
+use windlass_proto::v1::gc_service_server::GcServiceServer;
+use windlass_service::{ServerArgs, Service, parse_duration};
 
 /// Name and port.
 pub const SERVICE: Service = Service {
@@ -109,28 +109,21 @@ pub async fn run(
         upload_grace: delta(config.upload_grace),
     };
 
-    let readiness = Readiness::new();
-    let mut tasks = Tasks::new(shutdown.clone());
-    let (handle, task) = Coordinator {
-        name: SERVICE.name,
-        holder: args.holder(listener.local_addr()?),
+    let setup = Setup {
+        service: SERVICE,
         pool,
-        lease_ttl: args.lease_ttl,
         periods: Periods::steady(config.period),
         // No hint asks gc for anything.
-        waker: Hints::off().subscribe(windlass_coordinator::Channel::Wc),
+        waker: Waker::never(),
         pass: collect.clone(),
-    }
-    .start(readiness.clone(), shutdown);
-    tasks.spawn("collect", task);
-
-    let grpc = GrpcServer::new(FILE_DESCRIPTOR_SET, args.authenticator(), &config.server)
-        .add_service(GcServiceServer::new(grpc::Grpc { handle, collect }));
-    Frame {
-        grpc,
-        readiness,
-        tasks,
-    }
-    .run(&config.server, listener)
+    };
+    serve(
+        setup,
+        args,
+        &config.server,
+        listener,
+        shutdown,
+        |server, handle| server.add_service(GcServiceServer::new(grpc::Grpc { handle, collect })),
+    )
     .await
 }

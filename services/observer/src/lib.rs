@@ -19,9 +19,9 @@ use std::{sync::Arc, time::Duration};
 use clap::Parser;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use windlass_coordinator::{Agents, Channel, Coordinator, CoordinatorArgs, Periods};
-use windlass_proto::{FILE_DESCRIPTOR_SET, v1::observer_service_server::ObserverServiceServer};
-use windlass_service::{Frame, GrpcServer, Readiness, ServerArgs, Service, Tasks, parse_duration};
+use windlass_coordinator::{Agents, Channel, CoordinatorArgs, PeriodArgs, Setup, serve};
+use windlass_proto::v1::observer_service_server::ObserverServiceServer;
+use windlass_service::{ServerArgs, Service, parse_duration};
 
 /// Name and port.
 pub const SERVICE: Service = Service {
@@ -36,17 +36,8 @@ pub struct Config {
     #[command(flatten)]
     pub coordinator: CoordinatorArgs,
 
-    /// Time between passes while something is in progress
-    #[arg(long, env = "WINDLASS_ACTIVE_PERIOD", default_value = "1s", value_parser = parse_duration)]
-    pub active_period: Duration,
-
-    /// Time between passes otherwise
-    #[arg(long, env = "WINDLASS_IDLE_PERIOD", default_value = "15s", value_parser = parse_duration)]
-    pub idle_period: Duration,
-
-    /// How long the active period goes on after the last reason for it
-    #[arg(long, env = "WINDLASS_ACTIVE_FOR", default_value = "30s", value_parser = parse_duration)]
-    pub active_for: Duration,
+    #[command(flatten)]
+    pub periods: PeriodArgs,
 
     /// How long a host may take to show itself
     #[arg(long, env = "WINDLASS_OBSERVE_TIMEOUT", default_value = "10s", value_parser = parse_duration)]
@@ -78,32 +69,20 @@ pub async fn run(
     let events = (!args.no_hints).then(|| events::Events::new(Arc::clone(&agents), waker.bell()));
     let pass = tick::Observe::new(pool.clone(), agents, hints, events, config.observe_timeout);
 
-    let readiness = Readiness::new();
-    let mut tasks = Tasks::new(shutdown.clone());
-    let (handle, task) = Coordinator {
-        name: SERVICE.name,
-        holder: args.holder(listener.local_addr()?),
+    let setup = Setup {
+        service: SERVICE,
         pool,
-        lease_ttl: args.lease_ttl,
-        periods: Periods {
-            active: config.active_period,
-            idle: config.idle_period,
-            active_for: config.active_for,
-        },
+        periods: config.periods.into(),
         waker,
         pass,
-    }
-    .start(readiness.clone(), shutdown);
-    tasks.spawn("observe", task);
-
-    let auth = args.authenticator();
-    let grpc = GrpcServer::new(FILE_DESCRIPTOR_SET, auth, &config.server)
-        .add_service(ObserverServiceServer::new(grpc::Grpc(handle)));
-    Frame {
-        grpc,
-        readiness,
-        tasks,
-    }
-    .run(&config.server, listener)
+    };
+    serve(
+        setup,
+        args,
+        &config.server,
+        listener,
+        shutdown,
+        |server, handle| server.add_service(ObserverServiceServer::new(grpc::Grpc(handle))),
+    )
     .await
 }

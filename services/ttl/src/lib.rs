@@ -15,10 +15,10 @@ use std::time::Duration;
 use clap::Parser;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use windlass_coordinator::{Coordinator, CoordinatorArgs, Hints, Periods};
+use windlass_coordinator::{CoordinatorArgs, Periods, Setup, Waker, serve};
 use windlass_domain::ttl::{DEFAULT_ARCHIVE_TTL, DEFAULT_STANDBY_TTL};
-use windlass_proto::{FILE_DESCRIPTOR_SET, v1::ttl_service_server::TtlServiceServer};
-use windlass_service::{Frame, GrpcServer, Readiness, ServerArgs, Service, Tasks, parse_duration};
+use windlass_proto::v1::ttl_service_server::TtlServiceServer;
+use windlass_service::{ServerArgs, Service, parse_duration};
 
 /// Name and port.
 pub const SERVICE: Service = Service {
@@ -75,28 +75,21 @@ pub async fn run(
         archive_ttl: chrono::TimeDelta::from_std(config.archive_ttl).unwrap_or(DEFAULT_ARCHIVE_TTL),
     };
 
-    let readiness = Readiness::new();
-    let mut tasks = Tasks::new(shutdown.clone());
-    let (handle, task) = Coordinator {
-        name: SERVICE.name,
-        holder: args.holder(listener.local_addr()?),
+    let setup = Setup {
+        service: SERVICE,
         pool,
-        lease_ttl: args.lease_ttl,
         periods: Periods::steady(config.period),
         // No hint asks ttl for anything.
-        waker: Hints::off().subscribe(windlass_coordinator::Channel::Wc),
+        waker: Waker::never(),
         pass,
-    }
-    .start(readiness.clone(), shutdown);
-    tasks.spawn("expire", task);
-
-    let grpc = GrpcServer::new(FILE_DESCRIPTOR_SET, args.authenticator(), &config.server)
-        .add_service(TtlServiceServer::new(grpc::Grpc { handle, buffer }));
-    Frame {
-        grpc,
-        readiness,
-        tasks,
-    }
-    .run(&config.server, listener)
+    };
+    serve(
+        setup,
+        args,
+        &config.server,
+        listener,
+        shutdown,
+        |server, handle| server.add_service(TtlServiceServer::new(grpc::Grpc { handle, buffer })),
+    )
     .await
 }
