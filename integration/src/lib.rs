@@ -6,6 +6,7 @@
 //! - `docker`: the engine as a bystander sees it, through the `docker` program
 //! - `moto`: an S3 server that is not ours
 //! - `proxy`: a network between client and S3 server that misbehaves on purpose
+//! - `sim_agent`: an agent of a host of any size, without an engine
 //! - `home`: writes homes, and compares them by the digest of every file
 //! - `wait`: the one way to wait
 //!
@@ -19,6 +20,7 @@ pub mod home;
 pub mod moto;
 pub mod proxy;
 pub mod services;
+pub mod sim_agent;
 pub mod wait;
 pub mod world;
 
