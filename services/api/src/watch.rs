@@ -11,6 +11,7 @@ mod watcher;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use chrono::{DateTime, Utc};
 use tokio::sync::{Mutex, Notify, broadcast};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -67,8 +68,9 @@ enum Batch {
 #[derive(Debug, Default)]
 struct Position {
     since: Option<WatchToken>,
-    /// Rows that will be read again because a transaction older than theirs is still running.
-    sent: HashMap<WorkspaceId, i64>,
+    /// Rows that will be read again because a transaction older than theirs is still running. Their time
+    /// belongs to it: a crash of a database with asynchronous commit gives a transaction's id out twice.
+    sent: HashMap<WorkspaceId, (i64, DateTime<Utc>)>,
 }
 
 /// The hub of all watchers of this process.
@@ -132,9 +134,10 @@ impl Watch {
             return Ok(());
         }
         let again = found.changes.iter().filter(|c| c.xid >= found.token.0);
-        let again = again.map(|c| (c.record.workspace.id, c.xid)).collect();
+        let version = |c: &Change| (c.xid, c.record.updated_at);
+        let again = again.map(|c| (c.record.workspace.id, version(c))).collect();
         let sent = std::mem::replace(&mut position.sent, again);
-        let new = |c: &Change| sent.get(&c.record.workspace.id) != Some(&c.xid);
+        let new = |c: &Change| sent.get(&c.record.workspace.id) != Some(&version(c));
         let items: Vec<Item> = found
             .changes
             .into_iter()
