@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use clap::Args;
 use windlass_db::Pool;
-use windlass_service::{Secret, StaticToken, parse_duration};
+use windlass_service::{PreviousServiceToken, Secret, StaticToken, parse_duration};
 
 use crate::{hints::Hints, run::Periods};
 
@@ -35,6 +35,9 @@ pub struct CoordinatorArgs {
 
     #[command(flatten)]
     pub service_token: ServiceToken,
+
+    #[command(flatten)]
+    pub previous_service_token: Option<PreviousServiceToken>,
 
     /// Connections to PostgreSQL at most
     #[arg(long, env = "WINDLASS_DATABASE_POOL_SIZE", default_value_t = 4)]
@@ -70,7 +73,8 @@ impl CoordinatorArgs {
     /// Lets in whoever shows the service token.
     pub fn authenticator(&self) -> Arc<StaticToken> {
         let token: &Secret = &self.service_token;
-        Arc::new(StaticToken::new(token.clone(), "service"))
+        let previous = self.previous_service_token.as_ref();
+        Arc::new(StaticToken::new(token.clone(), "service").or(previous))
     }
 
     /// Who leads: this machine and the address that only one of its processes can listen on.

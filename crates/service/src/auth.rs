@@ -11,6 +11,12 @@ use uuid::Uuid;
 use crate::error::{ErrorKind, TOKEN_INVALID, TOKEN_MISSING, internal, refuse};
 use crate::secret::Secret;
 
+crate::secret_arg!(
+    /// The token that services show each other until all of them have the new one.
+    pub PreviousServiceToken, "previous-service-token", "WINDLASS_PREVIOUS_SERVICE_TOKEN",
+    "Earlier service token, let in as well while it is replaced"
+);
+
 /// The caller of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
@@ -82,10 +88,11 @@ pub fn invalid_token() -> Status {
     )
 }
 
-/// One token shared by the services, for calls from one to the other.
+/// One token shared by the services, for calls from one to the other; while it is replaced, two.
 #[derive(Debug, Clone)]
 pub struct StaticToken {
     token: Secret,
+    previous: Option<Secret>,
     identity: Identity,
 }
 
@@ -94,6 +101,7 @@ impl StaticToken {
     pub fn new(token: impl Into<Secret>, name: impl Into<String>) -> Self {
         Self {
             token: token.into(),
+            previous: None,
             identity: Identity {
                 user_id: None,
                 name: name.into(),
@@ -102,13 +110,21 @@ impl StaticToken {
             },
         }
     }
+
+    /// Lets `previous` in as well.
+    #[must_use]
+    pub fn or(mut self, previous: Option<&PreviousServiceToken>) -> Self {
+        self.previous = previous.map(|token| Secret::clone(token));
+        self
+    }
 }
 
 #[tonic::async_trait]
 impl Authenticator for StaticToken {
     async fn authenticate(&self, bearer: Option<&str>) -> Result<Identity, Status> {
         let bearer = bearer.ok_or_else(missing_token)?;
-        if same(bearer.as_bytes(), self.token.expose().as_bytes()) {
+        let mut known = std::iter::once(&self.token).chain(&self.previous);
+        if known.any(|token| same(bearer.as_bytes(), token.expose().as_bytes())) {
             Ok(self.identity.clone())
         } else {
             Err(invalid_token())
@@ -154,6 +170,18 @@ mod tests {
                 .await
                 .is_err()
         );
+    }
+
+    #[tokio::test]
+    async fn while_it_is_replaced_two_tokens_open() {
+        let previous = PreviousServiceToken::from("old");
+        let auth = StaticToken::new("new", "wc").or(Some(&previous));
+        for token in ["old", "new"] {
+            assert!(auth.authenticate(Some(token)).await.is_ok(), "{token}");
+        }
+        assert!(auth.authenticate(Some("older")).await.is_err());
+        let done = StaticToken::new("new", "wc").or(None);
+        assert!(done.authenticate(Some("old")).await.is_err());
     }
 
     #[test]

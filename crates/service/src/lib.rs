@@ -25,7 +25,7 @@ pub mod shutdown;
 pub mod tasks;
 pub mod telemetry;
 
-pub use auth::{Authenticator, Identity, StaticToken};
+pub use auth::{Authenticator, Identity, PreviousServiceToken, StaticToken};
 pub use bootstrap::{main, run_job};
 pub use client::{AuthChannel, ClientAuth, channel, connect};
 pub use config::{LogArgs, ServerArgs, Service, parse_duration, parse_or_exit};

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Args, Parser, ValueEnum};
 use windlass_archive::pack::Verify;
 use windlass_archive::store::{ChecksumMode, ServerSideEncryption, StoreConfig};
-use windlass_service::{ServerArgs, parse_duration, secret_arg};
+use windlass_service::{PreviousServiceToken, ServerArgs, parse_duration, secret_arg};
 
 secret_arg!(
     /// The token that services present to each other.
@@ -34,6 +34,10 @@ pub struct Config {
     /// Token that callers must present
     #[command(flatten)]
     pub service_token: ServiceToken,
+
+    /// Token that callers may present until all have the new one
+    #[command(flatten)]
+    pub previous_service_token: Option<PreviousServiceToken>,
 
     /// Where highest epochs are kept; one agent per folder
     #[arg(

@@ -136,7 +136,8 @@ pub async fn run(
         shutdown,
     };
     let token = Secret::new(config.service_token.expose());
-    let authenticator = Arc::new(StaticToken::new(token, "windlass"));
+    let previous = config.previous_service_token.as_ref();
+    let authenticator = Arc::new(StaticToken::new(token, "windlass").or(previous));
     let frame = Frame {
         grpc: GrpcServer::new(FILE_DESCRIPTOR_SET, authenticator, &config.server)
             .add_service(AgentServiceServer::new(agent))

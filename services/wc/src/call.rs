@@ -216,6 +216,11 @@ fn refusal(status: &Status) -> Answer {
             metrics::counter!("windlass_wc_stale_epoch_total").increment(1);
             Answer::NotNow
         }
+        // While the service token is replaced, the two sides may not have the same one yet.
+        Some("TOKEN_INVALID" | "TOKEN_MISSING") => {
+            tracing::warn!(%status, "the agent does not know this service's token");
+            Answer::NotNow
+        }
         Some(_) | None => {
             let reason = metadata_of(status, "error_reason")
                 .and_then(|r| r.parse().ok())
