@@ -131,6 +131,7 @@ both_ways!(v1::Operation, domain::Operation, {
     Archiving <=> Archiving,
     Stopping <=> Stopping,
     Deleting <=> Deleting,
+    Checkpointing <=> Checkpointing,
 }, Unspecified);
 
 both_ways!(v1::ConditionStatus, domain::ConditionStatus, {
@@ -199,8 +200,10 @@ pub fn archive_info(
         entries: archive.entries,
         sha256: archive.sha256.clone(),
         create_time: Some(timestamp(archive.created_at)),
-        volume_id: String::new(),
+        volume_id: archive.volume_id.map(|v| v.to_string()).unwrap_or_default(),
         skipped_sockets: 0,
+        crash_consistent: archive.crash_consistent,
+        changed_files: archive.changed_files,
     }
 }
 

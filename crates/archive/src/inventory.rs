@@ -111,6 +111,14 @@ impl Default for InventoryHasher {
 }
 
 impl InventoryHasher {
+    /// Of a volume that is in use: such an inventory is of no one moment, and never equals that of a volume
+    /// at rest, however alike they are.
+    pub(crate) fn live() -> Self {
+        let mut hasher = Self::default();
+        hasher.digest.update(b"live\0");
+        hasher
+    }
+
     pub(crate) fn add(&mut self, entry: &Entry<'_>) {
         let device = matches!(
             entry.kind,

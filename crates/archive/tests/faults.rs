@@ -121,6 +121,109 @@ fn entries_that_come_or_go_fail_the_job() {
     assert_eq!(error.kind(), ArchiveErrorKind::Changed, "{error}");
 }
 
+/// A home that is written to all the time: every entry is well-formed, and what keeps still is kept exactly.
+#[test]
+fn a_home_in_constant_use_is_packed_and_what_keeps_still_is_exact() {
+    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+    let home = TempDir::new().unwrap();
+    let at = |name: &str| home.path().join(name);
+    stdfs::create_dir(at("still")).unwrap();
+    for n in 0..200_usize {
+        stdfs::write(at(&format!("still/{n}")), noise(n * 97)).unwrap();
+    }
+    stdfs::write(at("large"), noise(8 << 20)).unwrap();
+    let stop = AtomicBool::new(false);
+    let rounds = AtomicU64::new(0);
+    let archives: Vec<_> = std::thread::scope(|scope| {
+        for writer in 0..2_usize {
+            let (at, stop, rounds) = (&at, &stop, &rounds);
+            scope.spawn(move || {
+                let mut n = writer * 7919;
+                while !stop.load(Ordering::Relaxed) {
+                    n = n.wrapping_mul(31).wrapping_add(17);
+                    let file = at(&format!("busy-{writer}-{}", n % 20));
+                    // Grown, cut, replaced, taken away, made a folder.
+                    match n % 5 {
+                        0 => drop(stdfs::write(&file, noise(n % 300_000))),
+                        1 => drop(cut(&file, 10)),
+                        2 => drop(stdfs::remove_file(&file)),
+                        3 => drop(stdfs::create_dir(&file).and_then(|()| stdfs::remove_dir(&file))),
+                        _ => {
+                            let length = 1 + (n % (8 << 20)) as u64;
+                            drop(
+                                cut(&at("large"), length).and_then(|()| cut(&at("large"), 8 << 20)),
+                            );
+                        }
+                    }
+                    rounds.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        let pack_once = || {
+            let options = PackOptions {
+                crash_consistent: true,
+                ..PackOptions::default()
+            };
+            let cancel = CancellationToken::new();
+            let progress = Progress::default();
+            pack_stream(home.path(), &options, Vec::new(), &progress, &cancel)
+        };
+        let mut packed = Vec::new();
+        while packed.len() < 20 || rounds.load(Ordering::Relaxed) < 500 {
+            packed.push(pack_once());
+        }
+        stop.store(true, Ordering::Relaxed);
+        packed
+    });
+    let mut changed = 0;
+    for packed in archives {
+        let (summary, bytes) = packed.expect("a home in use never fails the job");
+        changed += summary.changed_files;
+        let target = TempDir::new().unwrap();
+        unpack(&bytes, target.path()).unwrap();
+        for n in [0, 1, 100, 199_usize] {
+            let kept = stdfs::read(target.path().join(format!("still/{n}"))).unwrap();
+            assert_eq!(kept, noise(n * 97), "still/{n}");
+        }
+    }
+    assert!(changed > 0, "nothing changed while it was read");
+}
+
+/// What changes once is read again: it is whole, and no change is counted.
+#[test]
+fn a_small_file_that_changes_is_read_again() {
+    let home = large_home();
+    let small = home.path().join("zzz");
+    stdfs::write(&small, b"old").unwrap();
+    let (summary, bytes) =
+        pack_while(home.path(), true, || stdfs::write(&small, b"newer")).unwrap();
+    assert_eq!(summary.changed_files, 0);
+    let target = TempDir::new().unwrap();
+    unpack(&bytes, target.path()).unwrap();
+    assert_eq!(stdfs::read(target.path().join("zzz")).unwrap(), b"newer");
+}
+
+/// The same volume, at rest both times: the inventory of a checkpoint still never is the volume's.
+#[test]
+fn the_fingerprint_of_a_checkpoint_satisfies_nothing() {
+    let home = TempDir::new().unwrap();
+    stdfs::write(home.path().join("a"), b"a").unwrap();
+    let at_rest = windlass_archive::inventory::fingerprint(home.path()).unwrap();
+    let packed = |crash_consistent| {
+        let options = PackOptions {
+            crash_consistent,
+            ..PackOptions::default()
+        };
+        let cancel = CancellationToken::new();
+        let progress = Progress::default();
+        let packed = pack_stream(home.path(), &options, Vec::new(), &progress, &cancel);
+        packed.unwrap().0.fingerprint
+    };
+    assert_eq!(packed(false), at_rest.fingerprint);
+    assert_ne!(packed(true), at_rest.fingerprint);
+}
+
 #[test]
 fn a_crash_consistent_archive_counts_what_changed_and_stays_readable() {
     let home = large_home();

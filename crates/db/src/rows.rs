@@ -112,6 +112,7 @@ pub(crate) struct WorkspaceRow {
     pub pids: Option<i32>,
     pub standby_ttl_ms: Option<i64>,
     pub archive_ttl_ms: Option<i64>,
+    pub checkpoint_interval_ms: Option<i64>,
     pub keep_awake_until: Option<DateTime<Utc>>,
     pub desired_state: String,
     pub deleted_at: Option<DateTime<Utc>>,
@@ -200,6 +201,7 @@ impl WorkspaceRecord {
                 .restore_request
                 .zip(row.restore_key)
                 .map(|(request, key)| RestoreWish { request, key }),
+            checkpoint_interval: row.checkpoint_interval_ms.map(TimeDelta::milliseconds),
         };
         Ok(Self {
             workspace: Workspace {

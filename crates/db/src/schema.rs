@@ -56,6 +56,7 @@ diesel::table! {
         pids -> Nullable<Integer>,
         standby_ttl_ms -> Nullable<BigInt>,
         archive_ttl_ms -> Nullable<BigInt>,
+        checkpoint_interval_ms -> Nullable<BigInt>,
         keep_awake_until -> Nullable<Timestamptz>,
         desired_state -> Text,
         deleted_at -> Nullable<Timestamptz>,

@@ -68,7 +68,7 @@ pub struct Evidence {
     /// The volume of the workspace's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub volume: Option<VolumeEvidence>,
-    /// Complete archives, newest first, at most [`MAX_ARCHIVES`].
+    /// Complete archives, newest first, at most [`MAX_ARCHIVES`] and [`MAX_CHECKPOINTS`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub archives: Vec<ArchiveEvidence>,
     /// The completed restore whose volume is there; of several, the one that made the present volume.
@@ -82,8 +82,10 @@ pub struct Evidence {
     pub failed_job: Option<FailedJob>,
 }
 
-/// How many archives the evidence shows at most.
+/// How many archives the evidence shows at most, checkpoints aside.
 pub const MAX_ARCHIVES: usize = 20;
+/// How many checkpoints it shows at most: however many there are, they hide no archive.
+pub const MAX_CHECKPOINTS: usize = 5;
 
 impl Evidence {
     fn is_empty(&self) -> bool {
@@ -198,6 +200,19 @@ pub struct ArchiveEvidence {
     /// Entries in it.
     #[serde(default)]
     pub entries: u64,
+    /// The volume it was taken of; `None` for one made empty, and where an older agent does not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volume_id: Option<VolumeId>,
+    /// A checkpoint: taken while the container ran, so it is the home as after a crash.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub crash_consistent: bool,
+    /// Files that changed while they were read; above 0 in checkpoints only.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub changed_files: u64,
+}
+
+fn is_zero(n: &u64) -> bool {
+    *n == 0
 }
 
 /// A completed restore.
@@ -253,6 +268,11 @@ impl Conditions {
             .archives
             .iter()
             .find(|a| a.archive_op_id == op)
+    }
+
+    /// The newest complete archive, checkpoints included: what is left if the host is lost now.
+    pub fn last_safe_copy(&self) -> Option<&ArchiveEvidence> {
+        self.evidence.archives.iter().max_by_key(|a| a.created_at)
     }
 
     /// The complete archive of this key.

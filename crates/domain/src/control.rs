@@ -1,6 +1,6 @@
 //! A workspace as judge and planner see it: what the user wants, what wc decided, what was observed.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
 use crate::{
@@ -41,6 +41,8 @@ pub struct Spec {
     pub discard_home: bool,
     /// The archive it is to go back to; open until wc has applied its request.
     pub restore: Option<RestoreWish>,
+    /// How old the newest archive of the running home may become; `None` and zero: as old as it likes.
+    pub checkpoint_interval: Option<TimeDelta>,
 }
 
 /// A wish to have another archive as the home. What is the home until then is archived first.

@@ -27,6 +27,8 @@ words! {
         ContainerWithoutVolume = "ContainerWithoutVolume",
         /// The volume changed after its archive was taken.
         VolumeChanged = "VolumeChanged",
+        /// A checkpoint failed, for whatever reason: the workspace runs on.
+        CheckpointFailed = "CheckpointFailed",
     }
 }
 
@@ -52,7 +54,9 @@ impl ErrorReason {
             Self::ActionFailed | Self::Unreachable | Self::ImagePullFailed | Self::CrashLoop => {
                 Severity::Counted
             }
-            Self::StoreUnavailable | Self::VolumeChanged => Severity::Waiting,
+            Self::StoreUnavailable | Self::VolumeChanged | Self::CheckpointFailed => {
+                Severity::Waiting
+            }
         }
     }
 

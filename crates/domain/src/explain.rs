@@ -1,7 +1,7 @@
 //! Says in words why a workspace is as it is and what comes next. The words follow judge and planner;
 //! they decide nothing.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::{
     control::{Freshness, Workspace},
@@ -9,7 +9,7 @@ use crate::{
     home::HomeLocation,
     judge::{Judgement, judge},
     phase::{Operation, Phase},
-    planner::wanted,
+    planner::{checkpoint_due_at, wanted},
     policy::Policy,
     ttl::{self, Idle},
 };
@@ -25,6 +25,8 @@ pub struct Explanation {
     pub next_at: Option<DateTime<Utc>>,
     /// What stands in the way, most important first.
     pub blockers: Vec<String>,
+    /// How old the newest archive is: what a lost host would cost.
+    pub last_safe_copy: String,
 }
 
 /// Explains a workspace.
@@ -38,6 +40,7 @@ pub fn explain(
     let mut e = Explanation {
         why: why(ws),
         blockers: blockers(ws, fresh, policy, now),
+        last_safe_copy: last_safe_copy(ws, now),
         ..Explanation::default()
     };
     let c = &ws.control;
@@ -54,7 +57,8 @@ pub fn explain(
                 | ErrorReason::ArchiveCorrupted
                 | ErrorReason::DataLost
                 | ErrorReason::ContainerWithoutVolume
-                | ErrorReason::VolumeChanged,
+                | ErrorReason::VolumeChanged
+                | ErrorReason::CheckpointFailed,
             )
             | None => "nothing until it is recovered (`windlass recover`) or deleted",
         }
@@ -78,9 +82,9 @@ pub fn explain(
         } else if planned != Operation::None {
             e.next = format!("{planned} begins");
             e.next_at = c.retry_at.filter(|at| *at > now);
-        } else if let Some((at, to)) = ttl::due(idle) {
-            e.next = format!("unless it is used, it goes to {to}");
-            e.next_at = Some(at);
+        } else if let Some((at, what)) = by_the_clock(ws, idle) {
+            e.next = what;
+            e.next_at = Some(at).filter(|at| *at > now);
         } else if c.phase == Phase::Deleting {
             e.next = "gc removes its archives after their grace".to_owned();
         } else {
@@ -88,6 +92,37 @@ pub fn explain(
         }
     }
     e
+}
+
+/// What happens by itself where the workspace is as it should be: the next checkpoint, or the next step down.
+fn by_the_clock(ws: &Workspace, idle: &Idle) -> Option<(DateTime<Utc>, String)> {
+    let checkpoint = checkpoint_due_at(ws, ws.control.phase)
+        .map(|at| (at, format!("{} begins", Operation::Checkpointing)));
+    let down = ttl::due(idle).map(|(at, to)| (at, format!("unless it is used, it goes to {to}")));
+    checkpoint.into_iter().chain(down).min_by_key(|(at, _)| *at)
+}
+
+fn last_safe_copy(ws: &Workspace, now: DateTime<Utc>) -> String {
+    let Some(archive) = ws.conditions.last_safe_copy() else {
+        return "none".to_owned();
+    };
+    let kind = if archive.crash_consistent {
+        "checkpoint"
+    } else {
+        "archive"
+    };
+    format!("{} ago ({kind})", age(now - archive.created_at))
+}
+
+/// In the largest unit that is not below two of it.
+fn age(delta: TimeDelta) -> String {
+    let seconds = delta.num_seconds().max(0);
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7_200 => format!("{} min", seconds / 60),
+        7_200..172_800 => format!("{} h", seconds / 3_600),
+        _ => format!("{} days", seconds / 86_400),
+    }
 }
 
 fn why(ws: &Workspace) -> String {
@@ -126,10 +161,16 @@ fn blockers(ws: &Workspace, fresh: &Freshness, policy: &Policy, now: DateTime<Ut
     let mut found = Vec::new();
     if let Some(reason) = c.error_reason {
         let message = c.error_message.as_deref().unwrap_or("");
-        found.push(format!(
-            "{reason} ({} of {} failures in a row): {message}",
-            c.error_count, policy.max_retries
-        ));
+        found.push(match reason {
+            ErrorReason::CheckpointFailed => format!(
+                "last checkpoint failed ({} in a row): {message}",
+                c.error_count
+            ),
+            _ => format!(
+                "{reason} ({} of {} failures in a row): {message}",
+                c.error_count, policy.max_retries
+            ),
+        });
     }
     if let Some(wish) = ws.open_restore()
         && ws.due_restore().is_none()

@@ -10,7 +10,7 @@ use crate::ids::{OpId, WorkspaceId};
 /// The numbers the rules go by.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GcPolicy {
-    /// Newest complete archives kept per workspace.
+    /// Newest complete archives kept per workspace, and as many checkpoints beside them.
     pub retention: usize,
     /// How long an orphan must have been seen as one.
     pub grace: TimeDelta,
@@ -58,6 +58,8 @@ pub struct Group {
 pub enum GroupKind {
     /// Data and marker.
     CompleteArchive,
+    /// The same, taken while the container ran.
+    Checkpoint,
     /// One of both only, or a key of no known form.
     Loose,
     /// The marker of a completed restore.
@@ -169,6 +171,9 @@ pub fn is_needed(group: &Group, rows: &[Row], policy: &GcPolicy, now: DateTime<U
     rows.is_empty() || orphan(group, row, &HashSet::new(), policy, now).is_err()
 }
 
+/// Why a checkpoint goes whose workspace has newer ones.
+const ROTATED: &str = "newer checkpoints of its workspace are kept";
+
 /// Why a group is an orphan, or `Err` with why it is protected.
 fn orphan(
     group: &Group,
@@ -212,16 +217,25 @@ fn orphan(
             Err("it is among the newest archives of its workspace")
         }
         GroupKind::CompleteArchive => Ok("newer archives of its workspace are kept"),
+        GroupKind::Checkpoint if retained.contains(&group.name) => {
+            Err("it is among the newest checkpoints of its workspace")
+        }
+        GroupKind::Checkpoint => Ok(ROTATED),
         GroupKind::Loose => Ok("it belongs to no complete archive"),
     }
 }
 
-/// The names of the newest complete archives of each workspace.
+/// The names of the newest complete archives of each workspace, and of its newest checkpoints: neither
+/// pushes out the other.
 fn retained(groups: &[Group], retention: usize) -> HashSet<String> {
-    let mut by_workspace: HashMap<WorkspaceId, Vec<&Group>> = HashMap::new();
-    for group in groups {
-        if let (GroupKind::CompleteArchive, Some(id)) = (group.kind, group.workspace) {
-            by_workspace.entry(id).or_default().push(group);
+    let mut by_workspace: HashMap<(WorkspaceId, bool), Vec<&Group>> = HashMap::new();
+    for group in groups.iter().filter(|g| is_archive(g)) {
+        if let Some(id) = group.workspace {
+            let checkpoint = group.kind == GroupKind::Checkpoint;
+            by_workspace
+                .entry((id, checkpoint))
+                .or_default()
+                .push(group);
         }
     }
     by_workspace
@@ -232,6 +246,13 @@ fn retained(groups: &[Group], retention: usize) -> HashSet<String> {
             archives.into_iter().map(|g| g.name.clone())
         })
         .collect()
+}
+
+fn is_archive(group: &Group) -> bool {
+    match group.kind {
+        GroupKind::CompleteArchive | GroupKind::Checkpoint => true,
+        GroupKind::Loose | GroupKind::RestoreMarker => false,
+    }
 }
 
 fn ripen(
@@ -269,18 +290,27 @@ fn refusal(
     policy: &GcPolicy,
     override_breaker: bool,
 ) -> Option<String> {
-    let is_doomed = |(_, v): &&(Group, Verdict)| matches!(v, Verdict::Delete { .. });
-    let doomed = items.iter().filter(is_doomed).count();
-    if doomed == 0 {
+    let any_doomed = items
+        .iter()
+        .any(|(_, v)| matches!(v, Verdict::Delete { .. }));
+    if !any_doomed {
         return None;
     }
     if rows.is_empty() {
         return Some("the database has no workspaces: it may be the wrong one".to_owned());
     }
+    // A checkpoint that newer ones replace is no loss, and with a short interval most of what there is: it
+    // is not what the breaker is for.
+    let is_doomed =
+        |(_, v): &&(Group, Verdict)| matches!(v, Verdict::Delete { why, .. } if *why != ROTATED);
+    let doomed = items.iter().filter(is_doomed).count();
     // Archives are counted among archives too: many markers must not make their loss look small.
-    let is_archive = |(g, _): &&(Group, Verdict)| g.kind == GroupKind::CompleteArchive;
-    let archives = items.iter().filter(is_archive).count();
-    let doomed_archives = items.iter().filter(is_archive).filter(is_doomed).count();
+    let archives = items.iter().filter(|(g, _)| is_archive(g)).count();
+    let doomed_archives = items
+        .iter()
+        .filter(|(g, _)| is_archive(g))
+        .filter(is_doomed)
+        .count();
     [
         (doomed_archives, archives, "archives"),
         (doomed, items.len(), "groups"),

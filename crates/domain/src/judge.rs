@@ -148,7 +148,8 @@ pub fn error_is_over(ws: &Workspace, fresh: &Freshness) -> bool {
             | ErrorReason::ArchiveCorrupted
             | ErrorReason::DataLost
             | ErrorReason::ContainerWithoutVolume
-            | ErrorReason::VolumeChanged,
+            | ErrorReason::VolumeChanged
+            | ErrorReason::CheckpointFailed,
         )
         | None => false,
     }

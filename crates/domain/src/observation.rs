@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 
 use crate::conditions::{
     ArchiveEvidence, Condition, ConditionStatus, Conditions, ContainerEvidence, ContainerState,
-    FailedJob, Health, JobEvidence, MAX_ARCHIVES, RestoreEvidence, VolumeEvidence,
+    FailedJob, Health, JobEvidence, MAX_ARCHIVES, MAX_CHECKPOINTS, RestoreEvidence, VolumeEvidence,
 };
 
 /// What a complete observation of its host saw of a workspace.
@@ -77,13 +77,17 @@ pub fn conditions(
     next
 }
 
-/// The newest archives, and those the row names however old they are.
+/// The newest archives and the newest checkpoints, and those the row names however old they are.
 fn in_view(mut archives: Vec<ArchiveEvidence>, named: [Option<&str>; 2]) -> Vec<ArchiveEvidence> {
     archives.sort_by(|a, b| (b.created_at, &b.key).cmp(&(a.created_at, &a.key)));
-    let mut position = 0;
+    let (mut clean, mut checkpoints) = (0, 0);
     archives.retain(|a| {
-        position += 1;
-        position <= MAX_ARCHIVES || named.contains(&Some(a.key.as_str()))
+        let (position, most) = match a.crash_consistent {
+            false => (&mut clean, MAX_ARCHIVES),
+            true => (&mut checkpoints, MAX_CHECKPOINTS),
+        };
+        *position += 1;
+        *position <= most || named.contains(&Some(a.key.as_str()))
     });
     archives
 }
@@ -195,6 +199,9 @@ mod tests {
             created_at: t0() + TimeDelta::seconds(at),
             uncompressed_bytes: 1,
             entries: 1,
+            volume_id: None,
+            crash_consistent: false,
+            changed_files: 0,
         }
     }
 
@@ -289,6 +296,21 @@ mod tests {
         assert_eq!(view[0].key, "k29");
         assert_eq!(view[MAX_ARCHIVES].key, "k2");
         assert_eq!(view[MAX_ARCHIVES + 1].key, "k1");
+    }
+
+    #[test]
+    fn checkpoints_hide_no_archive() {
+        let checkpoint = |n| ArchiveEvidence {
+            crash_consistent: true,
+            ..archive(n, n as i64)
+        };
+        let all = (0..3).map(|n| archive(n, n as i64));
+        let all = all.chain((10..40).map(checkpoint)).collect();
+        let view = in_view(all, [None, Some("k10")]);
+        assert_eq!(view.len(), 3 + MAX_CHECKPOINTS + 1);
+        assert_eq!(view[0].key, "k39");
+        assert_eq!(view[MAX_CHECKPOINTS].key, "k10", "it is named");
+        assert_eq!(view[MAX_CHECKPOINTS + 1].key, "k2");
     }
 
     #[test]

@@ -101,6 +101,8 @@ words! {
         Starting = "STARTING",
         /// Volume to archive, then remove the volume.
         Archiving = "ARCHIVING",
+        /// Volume to archive while the container runs; the volume stays the home.
+        Checkpointing = "CHECKPOINTING",
         /// Stop and remove the container.
         Stopping = "STOPPING",
         /// Remove container, then volume.
@@ -124,7 +126,9 @@ impl Operation {
     /// Whether it cannot do without the archive store.
     pub fn needs_store(self) -> bool {
         match self {
-            Self::CreateEmptyArchive | Self::Restoring | Self::Archiving => true,
+            Self::CreateEmptyArchive | Self::Restoring | Self::Archiving | Self::Checkpointing => {
+                true
+            }
             Self::None | Self::Provisioning | Self::Starting | Self::Stopping | Self::Deleting => {
                 false
             }
@@ -133,6 +137,9 @@ impl Operation {
 
     /// Whether it may last long and is timed by its progress instead of its length.
     pub fn reports_progress(self) -> bool {
-        matches!(self, Self::Restoring | Self::Archiving)
+        matches!(
+            self,
+            Self::Restoring | Self::Archiving | Self::Checkpointing
+        )
     }
 }

@@ -4,17 +4,18 @@
 
 mod action;
 mod advance;
+mod checkpoint;
 mod choose;
 mod failure;
 
 use chrono::{DateTime, Utc};
 
-pub use self::choose::wanted;
 use self::{
     advance::advance,
     choose::choose,
     failure::{enter_error, fail, record},
 };
+pub use self::{checkpoint::due_at as checkpoint_due_at, choose::wanted};
 use crate::{
     control::{Control, Freshness, Workspace},
     error_reason::Failure,
@@ -41,6 +42,11 @@ pub enum Action {
     Stop,
     /// Archive the home volume.
     Archive {
+        /// The home.
+        volume_id: VolumeId,
+    },
+    /// Archive the home volume while its container runs.
+    Checkpoint {
         /// The home.
         volume_id: VolumeId,
     },
@@ -75,7 +81,10 @@ impl Action {
         match self {
             Self::DeleteArchivedVolume { .. } | Self::DiscardVolume { .. } | Self::Stop => true,
             Self::Provision { replaces } | Self::Restore { replaces, .. } => replaces.is_some(),
-            Self::Start { .. } | Self::Archive { .. } | Self::CreateEmptyArchive => false,
+            Self::Start { .. }
+            | Self::Archive { .. }
+            | Self::Checkpoint { .. }
+            | Self::CreateEmptyArchive => false,
         }
     }
 }

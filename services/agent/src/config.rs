@@ -264,6 +264,10 @@ pub struct JobArgs {
     #[arg(long, env = "WINDLASS_MAX_ARCHIVE_JOBS", default_value_t = 2, value_parser = at_least_one)]
     pub max_archive_jobs: usize,
 
+    /// Checkpoints of running workspaces taken at once
+    #[arg(long, env = "WINDLASS_MAX_CHECKPOINT_JOBS", default_value_t = 1, value_parser = at_least_one)]
+    pub max_checkpoint_jobs: usize,
+
     /// Archives restored at once
     #[arg(long, env = "WINDLASS_MAX_RESTORE_JOBS", default_value_t = 2, value_parser = at_least_one)]
     pub max_restore_jobs: usize,

@@ -18,8 +18,8 @@ use crate::index::{Index, Snapshot};
 use crate::jobs::{Jobs, Task};
 use crate::listing::Containers;
 use crate::operations::{
-    Archive, CreateEmptyArchive, DeleteArchives, DeleteVolume, Provision, Restore, Start, Stop,
-    Tools,
+    Archive, Checkpoint, CreateEmptyArchive, DeleteArchives, DeleteVolume, Provision, Restore,
+    Start, Stop, Tools,
 };
 use crate::readers::Readers;
 use crate::request;
@@ -201,12 +201,25 @@ impl AgentService for Agent {
 
     async fn archive(&self, request: Request<v1::ArchiveRequest>) -> Answer<v1::ArchiveResponse> {
         let request = request.into_inner();
-        let task = Archive {
-            tools: self.tools.clone(),
-            volume_id: request::uuid("volume_id", &request.volume_id)?,
-            label: request::label(request.label)?,
+        let context = request.context.as_ref();
+        let tools = self.tools.clone();
+        let volume_id = request::uuid("volume_id", &request.volume_id)?;
+        let label = request::label(request.label)?;
+        let job = if request.crash_consistent {
+            let task = Checkpoint {
+                tools,
+                volume_id,
+                label,
+            };
+            self.submit(context, task).await?
+        } else {
+            let task = Archive {
+                tools,
+                volume_id,
+                label,
+            };
+            self.submit(context, task).await?
         };
-        let job = self.submit(request.context.as_ref(), task).await?;
         Ok(Response::new(v1::ArchiveResponse { job }))
     }
 

@@ -206,6 +206,8 @@ pub(crate) fn archive_info(key: String, marker: &ArchiveMarker) -> v1::ArchiveIn
         create_time: Some(convert::timestamp(marker.finished_at)),
         volume_id: marker.volume_id.map(|v| v.to_string()).unwrap_or_default(),
         skipped_sockets: marker.skipped_sockets,
+        crash_consistent: marker.crash_consistent,
+        changed_files: marker.changed_files,
     }
 }
 

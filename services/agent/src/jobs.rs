@@ -1,8 +1,8 @@
 //! Work on workspaces: one job per workspace at a time, bounded queues, and the same answer to the same
 //! call.
 //!
-//! Invariants: from before its checks until after its end a job excludes every other of its workspace;
-//! kinds of work never wait for each other; a job that failed is run again only by a higher attempt; a
+//! Invariants: from before its checks until after its end a job excludes every other of its workspace, but
+//! for a checkpoint, which gives way to whatever else is asked for; kinds of work never wait for each other; a job that failed is run again only by a higher attempt; a
 //! job that waited is dropped if its leader was deposed meanwhile. Nothing here is stored: after a
 //! restart the same calls come again, and every operation is idempotent.
 
@@ -90,6 +90,7 @@ impl Jobs {
                 Kind::Start => args.max_start_jobs,
                 Kind::Stop => args.max_stop_jobs,
                 Kind::Archive => args.max_archive_jobs,
+                Kind::Checkpoint => args.max_checkpoint_jobs,
                 Kind::Restore => args.max_restore_jobs,
                 Kind::Provision | Kind::DeleteVolume | Kind::CreateEmptyArchive => {
                     args.max_volume_jobs
@@ -147,6 +148,10 @@ impl Jobs {
         let mut state = inner.lock();
         if let Some(job) = state.active.get(&context.workspace) {
             if job.kind != T::KIND || job.op_id != context.op_id {
+                if job.kind == Kind::Checkpoint {
+                    // wc asks for something else, so it has given this up: nobody waits for it.
+                    job.cancel.cancel();
+                }
                 return Err(Failure::new(
                     Reason::Busy,
                     format!("{} of operation {} is running", job.kind.word(), job.op_id),
@@ -272,7 +277,7 @@ impl Inner {
         waiting.increment(1.0);
         let permit = tokio::select! {
             biased;
-            () = self.cancel.cancelled() => Err(stopping()),
+            () = job.cancel.cancelled() => Err(stopping()),
             permit = self.lane(T::KIND)?.permits.clone().acquire_owned() => {
                 permit.map_err(|_| stopping())
             }
@@ -301,8 +306,8 @@ impl Inner {
                 tracing::info!(%workspace, %op_id, kind, ?took, "job succeeded");
                 Phase::Succeeded(now)
             }
-            // Stopping is no failure of the operation: it is asked for again.
-            Err(_) if self.cancel.is_cancelled() => Phase::Refused(stopping()),
+            // Stopping is no failure of the operation: it is asked for again. Nor is being given up.
+            Err(_) if job.cancel.is_cancelled() => Phase::Refused(stopping()),
             // Nor is a leader's fall.
             Err(failure) if failure.reason == Reason::StaleEpoch => Phase::Refused(failure),
             Err(failure) => {

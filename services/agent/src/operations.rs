@@ -2,6 +2,7 @@
 //! as asked, nothing is done.
 
 mod archive;
+mod checkpoint;
 mod create_empty_archive;
 mod delete_archives;
 mod delete_volume;
@@ -27,6 +28,7 @@ use crate::index::Index;
 use crate::jobs::Job;
 
 pub use archive::Archive;
+pub use checkpoint::Checkpoint;
 pub use create_empty_archive::CreateEmptyArchive;
 pub use delete_archives::{DeleteArchives, Deleted};
 pub use delete_volume::{DeleteVolume, Keep};

@@ -35,6 +35,7 @@ pub fn response(
         next: explanation.next,
         next_time: explanation.next_at.map(timestamp),
         blockers: explanation.blockers,
+        last_safe_copy: explanation.last_safe_copy,
         history: history.into_iter().map(present::audit_entry).collect(),
     }
 }

@@ -44,6 +44,7 @@ pub fn workspace(record: &WorkspaceRecord) -> v1::Workspace {
         restore_key: ws
             .open_restore()
             .map_or_else(String::new, |wish| wish.key.clone()),
+        checkpoint_interval: spec.checkpoint_interval.map(duration),
     }
 }
 
@@ -67,14 +68,15 @@ fn progress(record: &WorkspaceRecord) -> Option<v1::Progress> {
 
 fn home(record: &WorkspaceRecord) -> v1::Home {
     let home = &record.workspace.control.home;
-    let archives = &record.workspace.conditions.evidence.archives;
+    let last = record.workspace.conditions.last_safe_copy();
     v1::Home {
         location: v1::HomeLocation::from(home.location).into(),
         volume_id: home
             .home_volume()
             .map_or_else(String::new, |id| id.to_string()),
-        last_archive_time: archives.iter().map(|a| a.created_at).max().map(timestamp),
+        last_archive_time: last.map(|a| timestamp(a.created_at)),
         restored_from: home.restored_from.clone().unwrap_or_default(),
+        last_archive_crash_consistent: last.is_some_and(|a| a.crash_consistent),
     }
 }
 

@@ -15,6 +15,8 @@ use crate::access::Caller;
 /// Longest TTL: ten years.
 pub const MAX_TTL: TimeDelta = TimeDelta::days(3653);
 const MIN_TTL: TimeDelta = TimeDelta::seconds(1);
+const MIN_CHECKPOINT_INTERVAL: TimeDelta = TimeDelta::minutes(1);
+const MAX_CHECKPOINT_INTERVAL: TimeDelta = TimeDelta::days(30);
 /// Longest lease of KeepAwake.
 const MAX_LEASE: TimeDelta = TimeDelta::days(7);
 /// Longest text of a client that an error repeats.
@@ -69,6 +71,7 @@ pub fn create(
         limits,
         standby_ttl: ttl("workspace.standby_ttl", workspace.standby_ttl.as_ref())?,
         archive_ttl: ttl("workspace.archive_ttl", workspace.archive_ttl.as_ref())?,
+        checkpoint_interval: checkpoint_interval(workspace.checkpoint_interval.as_ref())?,
         desired,
     })
 }
@@ -112,6 +115,10 @@ fn change(path: &str, workspace: &v1::Workspace, changes: &mut Changes) -> Resul
         "archive_ttl" => {
             let given = workspace.archive_ttl.as_ref();
             changes.archive_ttl = Some(ttl("workspace.archive_ttl", given)?);
+        }
+        "checkpoint_interval" => {
+            let given = workspace.checkpoint_interval.as_ref();
+            changes.checkpoint_interval = Some(checkpoint_interval(given)?);
         }
         "limits" => {
             let all = limits(|l| *l)?;
@@ -264,6 +271,25 @@ fn ttl(field: &str, duration: Option<&prost_types::Duration>) -> Result<Option<T
         Err(InvalidField::new(
             field,
             "must be 0 (never), or between 1 s and 10 years",
+        ))
+    }
+}
+
+/// Absent and zero are off, and stored as absent.
+fn checkpoint_interval(duration: Option<&prost_types::Duration>) -> Result<Option<TimeDelta>> {
+    let field = "workspace.checkpoint_interval";
+    let Some(duration) = duration else {
+        return Ok(None);
+    };
+    let delta = convert::delta(field, duration)?;
+    if delta.is_zero() {
+        Ok(None)
+    } else if (MIN_CHECKPOINT_INTERVAL..=MAX_CHECKPOINT_INTERVAL).contains(&delta) {
+        Ok(Some(delta))
+    } else {
+        Err(InvalidField::new(
+            field,
+            "must be 0 (off), or between 1 min and 30 days",
         ))
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::values::{Ttl, parse_bytes, parse_cpu, parse_duration, parse_ttl};
+use crate::values::{Ttl, parse_bytes, parse_cpu, parse_duration, parse_interval, parse_ttl};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -150,7 +150,7 @@ pub enum WorkspaceCommand {
     Stop(MoveArgs),
     /// Bring it to ARCHIVED: the home in the archive store only
     Archive(MoveArgs),
-    /// Change its name, description, image, limits or TTLs
+    /// Change its name, description, image, limits, TTLs or checkpoints
     Update(UpdateArgs),
     /// Delete it; its home is archived first and can come back with `undelete` until it is collected
     #[command(visible_alias = "rm")]
@@ -279,6 +279,15 @@ pub struct TtlArgs {
     pub archive_ttl: Option<Ttl>,
 }
 
+/// Archives of a workspace that runs.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct CheckpointArgs {
+    /// How old its newest archive may become while it runs, 1m to 30d: then it is archived without a stop;
+    /// or off
+    #[arg(long, value_parser = parse_interval, value_name = "DURATION")]
+    pub checkpoint_interval: Option<Duration>,
+}
+
 /// A new workspace.
 #[derive(Debug, Args)]
 pub struct CreateArgs {
@@ -297,6 +306,8 @@ pub struct CreateArgs {
     pub limits: LimitArgs,
     #[command(flatten)]
     pub ttls: TtlArgs,
+    #[command(flatten)]
+    pub checkpoints: CheckpointArgs,
     /// A UUID of yours: a repeated create with it returns the first workspace
     #[arg(long, value_name = "UUID")]
     pub request_id: Option<uuid::Uuid>,
@@ -342,6 +353,8 @@ pub struct UpdateArgs {
     pub limits: LimitArgs,
     #[command(flatten)]
     pub ttls: TtlArgs,
+    #[command(flatten)]
+    pub checkpoints: CheckpointArgs,
     /// Refuse if it changed since it had this etag
     #[arg(long)]
     pub etag: Option<String>,
@@ -503,7 +516,7 @@ mod tests {
     fn create_reads_its_values() {
         let cli = parse(
             "windlass workspace create demo --desired archived --cpu 1.5 --memory 2GiB --pids 100 \
-             --standby-ttl never --archive-ttl 7d --request-id 0b1f34bd-6ac7-4f15-9a8b-2b4c3c1e7a01",
+             --standby-ttl never --archive-ttl 7d --checkpoint-interval 15m --request-id 0b1f34bd-6ac7-4f15-9a8b-2b4c3c1e7a01",
         )
         .unwrap();
         let Command::Workspace(WorkspaceCommand::Create(create)) = cli.command else {
@@ -513,6 +526,8 @@ mod tests {
         assert_eq!(create.limits.cpu, Some(1500));
         assert_eq!(create.limits.memory, Some(2 << 30));
         assert_eq!(create.ttls.standby_ttl, Some(Ttl::Never));
+        let interval = create.checkpoints.checkpoint_interval;
+        assert_eq!(interval, Some(Duration::from_secs(900)));
         assert!(create.request_id.is_some());
     }
 

@@ -68,6 +68,14 @@ pub fn parse_ttl(text: &str) -> Result<Ttl, String> {
     }
 }
 
+/// Reads an interval; `off` is zero.
+pub fn parse_interval(text: &str) -> Result<Duration, String> {
+    match text {
+        "off" => Ok(Duration::ZERO),
+        _ => parse_duration(text),
+    }
+}
+
 /// Reads processors: `1.5` or `1500m`, in thousandths; 0 means the host's default.
 pub fn parse_cpu(text: &str) -> Result<u32, String> {
     let bad = || format!("{text:?} is no number of processors; use 2, 0.5 or 500m");
@@ -190,6 +198,9 @@ mod tests {
         assert_eq!(parse_ttl("default").unwrap().to_wire(), None);
         assert_eq!(parse_ttl("10m").unwrap().to_wire().unwrap().seconds, 600);
         assert_eq!(parse_ttl("never").unwrap().to_wire().unwrap().seconds, 0);
+        assert_eq!(parse_interval("off"), Ok(Duration::ZERO));
+        assert_eq!(parse_interval("15m"), Ok(Duration::from_secs(900)));
+        assert!(parse_interval("never").is_err());
     }
 
     #[test]

@@ -42,7 +42,10 @@ fn complete(archive: ArchiveInfo) -> Group {
         name: archive.key,
         workspace: archive.workspace_id.parse().ok(),
         op: archive.archive_op_id.parse().ok(),
-        kind: GroupKind::CompleteArchive,
+        kind: match archive.crash_consistent {
+            true => GroupKind::Checkpoint,
+            false => GroupKind::CompleteArchive,
+        },
         bytes: archive.bytes,
         written_at: time(archive.create_time),
     }

@@ -200,6 +200,9 @@ fn archive(info: ArchiveInfo) -> Option<(WorkspaceId, ArchiveEvidence)> {
         created_at: time(info.create_time)?,
         uncompressed_bytes: info.uncompressed_bytes,
         entries: info.entries,
+        volume_id: info.volume_id.parse().ok(),
+        crash_consistent: info.crash_consistent,
+        changed_files: info.changed_files,
     };
     Some((info.workspace_id.parse().ok()?, evidence))
 }

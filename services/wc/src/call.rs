@@ -146,6 +146,13 @@ impl Order {
                 context,
                 volume_id: volume_id.to_string(),
                 label,
+                crash_consistent: false,
+            })),
+            Action::Checkpoint { volume_id } => job!(agent.archive(ArchiveRequest {
+                context,
+                volume_id: volume_id.to_string(),
+                label,
+                crash_consistent: true,
             })),
             Action::Restore {
                 archive_key,

@@ -194,6 +194,12 @@ async fn existing(
         }
         Err(error) => return Err(error),
     };
+    // A checkpoint is never taken for an archive of the volume at rest.
+    if marker.crash_consistent && !spec.crash_consistent {
+        return Err(ArchiveError::Invalid(format!(
+            "{key} exists and is a checkpoint"
+        )));
+    }
     if marker.volume_id != spec.volume_id || marker.empty != empty {
         return Err(ArchiveError::Invalid(format!(
             "{key} exists and is the archive of another volume ({:?}, not {:?})",

@@ -26,6 +26,11 @@ const READ_BUFFER: usize = 256 * 1024;
 const WRITE_BUFFER: usize = 128 * 1024;
 /// Files from this size on are announced to the kernel as read in order.
 const SEQUENTIAL: u64 = 1 << 20;
+/// In a volume that is in use, files up to this size are read whole before anything of them is written, so
+/// that one that changed meanwhile can be read again. Larger ones are taken as they are read.
+const REREAD: u64 = 1 << 20;
+/// How often such a file is read at most.
+const READS: u32 = 4;
 
 /// How to pack.
 #[derive(Debug, Clone, Copy)]
@@ -34,8 +39,9 @@ pub struct PackOptions {
     pub compression_level: i32,
     /// Worker threads of zstd, 0 for all cores.
     pub threads: u32,
-    /// The volume is in use: files that change meanwhile are kept as they were read (padded with zeros
-    /// where they shrank) and counted, instead of failing the job.
+    /// The volume is in use: files that change meanwhile do not fail the job. Small ones are read again a few
+    /// times; what still changes is kept as it was read (padded with zeros where it shrank, cut where it
+    /// grew), and what vanished is left out; both are counted.
     pub crash_consistent: bool,
 }
 
@@ -80,7 +86,10 @@ pub fn pack_stream<W: Write>(
         options: *options,
         progress,
         cancel,
-        inventory: InventoryHasher::default(),
+        inventory: match options.crash_consistent {
+            true => InventoryHasher::live(),
+            false => InventoryHasher::default(),
+        },
         buffer: vec![0; READ_BUFFER],
         disk_size: 0,
         changed_files: 0,
@@ -177,6 +186,9 @@ impl<W: Write> Packer<'_, W> {
     ) -> Result<(), ArchiveError> {
         let size = entry.file_size();
         let mut changed = false;
+        if self.options.crash_consistent && extents.is_none() && size <= REREAD {
+            return self.small_live_file(entry, file, header);
+        }
         if size >= SEQUENTIAL {
             // Advice: failing to give it changes nothing.
             fadvise(file, 0, None, Advice::Sequential).ok();
@@ -215,6 +227,68 @@ impl<W: Write> Packer<'_, W> {
         }
         self.changed_files += u64::from(changed);
         Ok(())
+    }
+
+    /// A file that may be written to meanwhile, as it was at one moment if it keeps still for long enough.
+    fn small_live_file(
+        &mut self,
+        entry: &Entry<'_>,
+        file: BorrowedFd<'_>,
+        mut header: Header,
+    ) -> Result<(), ArchiveError> {
+        let stat = || fstat(file).map_err(|e| ArchiveError::io("stat", entry.path, e));
+        let mut content = Vec::new();
+        let mut before = entry.stat;
+        let mut changed = true;
+        for _ in 0..READS {
+            if self.cancel.is_cancelled() {
+                return Err(ArchiveError::Cancelled);
+            }
+            let size = u64::try_from(before.st_size).unwrap_or(0);
+            if size > REREAD {
+                // It grew out of what is kept in memory: as far as it goes.
+                break;
+            }
+            let read = self.whole(entry, file, size, &mut content)?;
+            header.mtime = mtime(&before);
+            let after = stat()?;
+            let still = read && after.st_size == before.st_size && mtime(&after) == mtime(&before);
+            if still {
+                changed = false;
+                break;
+            }
+            before = after;
+        }
+        header.size = content.len() as u64;
+        self.begin_entry(&header)?;
+        let length = content.len() as u64;
+        self.put(&content)?;
+        self.progress.add_bytes(length);
+        self.changed_files += u64::from(changed);
+        Ok(())
+    }
+
+    /// The first `size` bytes of a file; whether there were so many. The rest is zeros.
+    fn whole(
+        &self,
+        entry: &Entry<'_>,
+        file: BorrowedFd<'_>,
+        size: u64,
+        content: &mut Vec<u8>,
+    ) -> Result<bool, ArchiveError> {
+        content.clear();
+        // Bounded by REREAD.
+        content.resize(usize::try_from(size).unwrap_or(0), 0);
+        let mut at = 0;
+        while at < content.len() {
+            match pread(file, &mut content[at..], at as u64) {
+                Ok(0) => return Ok(false),
+                Ok(read) => at += read,
+                Err(Errno::INTR) => {}
+                Err(e) => return Err(ArchiveError::io("read", entry.path, e)),
+            }
+        }
+        Ok(true)
     }
 
     /// Copies one range of a file.

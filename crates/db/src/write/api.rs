@@ -44,6 +44,8 @@ pub struct NewWorkspace {
     pub standby_ttl: Option<TimeDelta>,
     /// STANDBY to ARCHIVED.
     pub archive_ttl: Option<TimeDelta>,
+    /// How old its newest archive may become while it runs; `None` and zero: as old as it likes.
+    pub checkpoint_interval: Option<TimeDelta>,
     /// What it should be.
     pub desired: DesiredState,
 }
@@ -78,6 +80,8 @@ pub struct Changes {
     pub standby_ttl: Option<Option<TimeDelta>>,
     /// STANDBY to ARCHIVED.
     pub archive_ttl: Option<Option<TimeDelta>>,
+    /// How old its newest archive may become while it runs.
+    pub checkpoint_interval: Option<Option<TimeDelta>>,
     /// Thousandths of a core.
     pub cpu_millis: Option<Option<u32>>,
     /// Bytes.
@@ -97,6 +101,10 @@ impl Changes {
             field(self.description.is_some(), "description"),
             field(self.standby_ttl.is_some(), "standby_ttl"),
             field(self.archive_ttl.is_some(), "archive_ttl"),
+            self.checkpoint_interval.map(|interval| {
+                let seconds = interval.map_or(0, |i| i.num_seconds());
+                format!("checkpoint_interval: {seconds} s")
+            }),
             field(self.cpu_millis.is_some(), "limits.cpu_millis"),
             field(self.memory_bytes.is_some(), "limits.memory_bytes"),
             field(self.pids.is_some(), "limits.pids"),

@@ -8,7 +8,8 @@ use tokio_postgres::Client;
 use crate::common::{ROLES, db};
 
 const WORKSPACE_INSERT: &str = "id owner_id host_id request_id name description image cpu_millis \
-    memory_bytes pids standby_ttl_ms archive_ttl_ms desired_state";
+    memory_bytes pids standby_ttl_ms archive_ttl_ms checkpoint_interval_ms desired_state \
+    restore_request restore_key";
 
 /// What a role may do, besides reading: (role, table, privilege, columns).
 const GRANTED: &[(&str, &str, &str, &str)] = &[
@@ -18,9 +19,10 @@ const GRANTED: &[(&str, &str, &str, &str)] = &[
         "workspaces",
         "UPDATE",
         "name description image cpu_millis memory_bytes pids standby_ttl_ms archive_ttl_ms \
-         keep_awake_until desired_state deleted_at discard_home restore_request restore_key \
+         checkpoint_interval_ms keep_awake_until desired_state deleted_at discard_home restore_request restore_key \
          generation",
     ),
+    ("api", "users", "INSERT", "name"),
     ("api", "hosts", "INSERT", "name address"),
     ("api", "hosts", "UPDATE", "address cordoned"),
     ("observer", "workspaces", "UPDATE", "conditions observed_at"),

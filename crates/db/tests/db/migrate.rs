@@ -63,8 +63,8 @@ async fn a_second_database_of_the_cluster() {
     db.sql("CREATE DATABASE other").await;
     let other = db.postgres.url_of("other");
     let boot = Bootstrap::default();
-    migrate(&db.postgres.url(), &boot).await.unwrap();
-    assert_eq!(migrate(&other, &boot).await.unwrap().len(), 1);
+    let first = migrate(&db.postgres.url(), &boot).await.unwrap();
+    assert_eq!(migrate(&other, &boot).await.unwrap(), first);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -74,7 +74,7 @@ async fn an_owner_who_is_no_superuser_suffices() {
         .await;
     db.sql("CREATE DATABASE owned OWNER owner").await;
     let url = format!("postgres://owner:pw@127.0.0.1:{}/owned", db.postgres.port());
-    assert_eq!(migrate(&url, &bootstrap()).await.unwrap().len(), 1);
+    assert!(!migrate(&url, &bootstrap()).await.unwrap().is_empty());
     assert!(migrate(&url, &bootstrap()).await.unwrap().is_empty());
 }
 

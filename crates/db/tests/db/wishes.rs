@@ -18,6 +18,7 @@ async fn new(db: &Db, name: &str) -> NewWorkspace {
         limits: Limits::default(),
         standby_ttl: None,
         archive_ttl: None,
+        checkpoint_interval: None,
         desired: DesiredState::Running,
     }
 }

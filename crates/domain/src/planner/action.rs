@@ -23,6 +23,10 @@ pub(super) fn next(ws: &Workspace) -> Option<Action> {
             .map(|volume_id| Action::Start { volume_id }),
         Operation::Stopping => Some(Action::Stop),
         Operation::Archiving => archiving(ws),
+        Operation::Checkpointing => c
+            .home
+            .home_volume()
+            .map(|volume_id| Action::Checkpoint { volume_id }),
         Operation::Deleting => deleting(ws),
     }
 }

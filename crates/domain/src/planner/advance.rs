@@ -65,7 +65,9 @@ fn is_complete(ws: &Workspace) -> bool {
     match c.operation {
         Operation::None => true,
         Operation::Provisioning => made_volume,
-        Operation::CreateEmptyArchive => ws.conditions.archive_of(op).is_some(),
+        Operation::CreateEmptyArchive | Operation::Checkpointing => {
+            ws.conditions.archive_of(op).is_some()
+        }
         Operation::Restoring => {
             made_volume && evidence.restore.as_ref().is_some_and(|r| r.op_id == op)
         }
@@ -114,7 +116,9 @@ fn complete(ws: &mut Workspace) {
             | Operation::Deleting
             | Operation::Provisioning
             | Operation::CreateEmptyArchive
-            | Operation::Restoring,
+            | Operation::Restoring
+            // The home is the volume still, and archive_key names what was the home (docs/adr/015).
+            | Operation::Checkpointing,
             _,
         ) => {}
     }
@@ -128,7 +132,8 @@ fn complete(ws: &mut Workspace) {
 }
 
 /// The commit point of ARCHIVING: from here on the archive is the home. Not while a container is there,
-/// nor before it is on record that none is: RUNNING to ARCHIVED are two steps.
+/// nor before it is on record that none is: RUNNING to ARCHIVED are two steps. And never on the word of a
+/// checkpoint.
 fn commit_archive(ws: &mut Workspace) {
     let c = &mut ws.control;
     if c.operation == Operation::Archiving
@@ -136,6 +141,7 @@ fn commit_archive(ws: &mut Workspace) {
         && c.phase != Phase::Running
         && ws.conditions.evidence.container.is_none()
         && let Some(archive) = c.op_id.and_then(|op| ws.conditions.archive_of(op))
+        && !archive.crash_consistent
     {
         c.archive_key = Some(archive.key.clone());
         c.home = Home::archive(c.home.volume_id);

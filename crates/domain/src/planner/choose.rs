@@ -2,7 +2,8 @@
 //! should be is left alone, and for the others the table of operations says which one begins.
 
 use super::{
-    Context, Plan, action::leftover_volume, call, failure, is_stale, set_judged_phase, stopped,
+    Context, Plan, action::leftover_volume, call, checkpoint, failure, is_stale, set_judged_phase,
+    stopped,
 };
 use crate::{
     control::Workspace,
@@ -20,7 +21,10 @@ pub(super) fn choose(mut ws: Workspace, cx: &Context) -> Plan {
     };
     forgive(&mut ws, phase, cx);
     apply_restore(&mut ws, phase, cx);
-    let operation = wanted(&ws, phase);
+    let operation = match wanted(&ws, phase) {
+        Operation::None if checkpoint::is_due(&ws, phase, cx.now) => Operation::Checkpointing,
+        wanted => wanted,
+    };
     if before == Phase::Running && operation == Operation::Starting {
         count_crash(&mut ws, cx);
     }
@@ -73,10 +77,13 @@ fn wanted_of_deleted(ws: &Workspace) -> Operation {
 }
 
 fn forgive(ws: &mut Workspace, phase: Phase, cx: &Context) {
-    let c = &mut ws.control;
-    let stable = phase == Phase::Running && cx.now - c.phase_changed_at >= cx.policy.stable_after;
-    if stable && c.error_count > 0 {
-        c.clear_error();
+    let stable =
+        phase == Phase::Running && cx.now - ws.control.phase_changed_at >= cx.policy.stable_after;
+    // That it runs says nothing about its checkpoints, as long as there are to be any.
+    let of_checkpoints = ws.control.error_reason == Some(ErrorReason::CheckpointFailed)
+        && checkpoint::interval(ws).is_some();
+    if stable && ws.control.error_count > 0 && !of_checkpoints {
+        ws.control.clear_error();
     }
 }
 
@@ -133,7 +140,7 @@ fn begin(ws: &mut Workspace, operation: Operation, cx: &Context) {
     // Past its commit point ARCHIVING only removes the volume; the archive stays the one it was.
     let makes_archive = match operation {
         Operation::Archiving => !leftover_volume(ws),
-        Operation::CreateEmptyArchive => true,
+        Operation::CreateEmptyArchive | Operation::Checkpointing => true,
         Operation::None
         | Operation::Provisioning
         | Operation::Restoring

@@ -42,6 +42,7 @@ pub(super) fn failed_attempt(ws: &Workspace) -> Option<Failure> {
 /// Records a failed attempt: the operation is tried again after a backoff, or ends in ERROR. A deleted
 /// workspace is never in ERROR; whatever stands in its way is tried again for ever.
 pub(super) fn fail(ws: &mut Workspace, cx: &Context, failure: Failure) {
+    let failure = of_operation(ws.control.operation, failure);
     let reason = failure.reason;
     let was_archived = ws.control.operation == Operation::Archiving && leftover_volume(ws);
     let c = &mut ws.control;
@@ -64,11 +65,35 @@ pub(super) fn fail(ws: &mut Workspace, cx: &Context, failure: Failure) {
             c.home = Home::volume(volume_id);
         }
     }
-    if is_error || counts_anew || reason == ErrorReason::VolumeChanged {
+    // A checkpoint that failed makes room at once: the next one is taken anew, under a new id.
+    let ends = matches!(
+        reason,
+        ErrorReason::VolumeChanged | ErrorReason::CheckpointFailed
+    );
+    if is_error || counts_anew || ends {
         c.end_operation();
     }
     let seed = ws.id.0.as_u128() ^ cx.new_op.0.as_u128();
     c.retry_at = Some(cx.now + cx.policy.backoff(c.error_count, seed));
+}
+
+/// A failure as it is stored. Of a checkpoint only that is told, with what it was in the message: however
+/// it failed, the workspace runs on, and its severity says so.
+fn of_operation(operation: Operation, failure: Failure) -> Failure {
+    match operation {
+        Operation::Checkpointing => Failure {
+            reason: ErrorReason::CheckpointFailed,
+            message: failure.to_string(),
+        },
+        Operation::None
+        | Operation::Provisioning
+        | Operation::CreateEmptyArchive
+        | Operation::Restoring
+        | Operation::Starting
+        | Operation::Archiving
+        | Operation::Stopping
+        | Operation::Deleting => failure,
+    }
 }
 
 pub(super) fn record(c: &mut Control, failure: Failure) {
@@ -89,6 +114,7 @@ pub(super) fn concerns(reason: ErrorReason, operation: Operation) -> bool {
         ErrorReason::CrashLoop | ErrorReason::ImagePullFailed => operation == Operation::Starting,
         ErrorReason::StoreUnavailable => operation.needs_store(),
         ErrorReason::VolumeChanged => operation == Operation::Archiving,
+        ErrorReason::CheckpointFailed => operation == Operation::Checkpointing,
         ErrorReason::Timeout
         | ErrorReason::ActionFailed
         | ErrorReason::Unreachable

@@ -38,6 +38,7 @@ fn every_reason() {
         (R::DataLost, Some(1)),
         (R::ContainerWithoutVolume, Some(1)),
         (R::VolumeChanged, None),
+        (R::CheckpointFailed, None),
     ];
     assert_eq!(table.len(), R::ALL.len());
     for (reason, expected) in table {

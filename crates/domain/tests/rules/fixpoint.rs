@@ -82,6 +82,7 @@ fn any_workspace() -> impl Strategy<Value = Workspace> {
     );
     let flags = (any::<bool>(), any::<bool>(), any::<bool>());
     let restore = prop::option::of((prop::sample::select(vec![HOME, OTHER]), any::<bool>()));
+    let checkpoints = prop::option::of(prop::sample::select(vec![0_i64, 60, 3_600]));
     (
         seen(),
         home(),
@@ -91,15 +92,18 @@ fn any_workspace() -> impl Strategy<Value = Workspace> {
         error,
         retry,
         times,
-        (flags, restore),
+        (flags, restore, checkpoints),
     )
         .prop_map(
             |(w, home, phase, desired, operation, error, retry, (started, since), more)| {
-                let (flags, restore) = more;
+                let (flags, restore, checkpoints) = more;
                 let (deleted, discard, same_image) = flags;
                 let mut w = w.phase(phase).desired(desired);
                 if deleted {
                     w = w.deleted(discard);
+                }
+                if let Some(seconds) = checkpoints {
+                    w = w.checkpointed(seconds);
                 }
                 if let Some((n, applied)) = restore {
                     w = w.wishes_restore(n);

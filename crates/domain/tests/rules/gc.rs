@@ -75,6 +75,40 @@ fn the_newest_three_complete_archives_are_kept() {
 }
 
 #[test]
+fn archives_and_checkpoints_do_not_push_each_other_out() {
+    let checkpoint = |n| of_kind(GroupKind::Checkpoint, archive(1, n));
+    let mut groups: Vec<_> = (1..=4).map(|n| archive(1, n)).collect();
+    groups.extend((11..=16).map(checkpoint));
+    let kept_by_name = Row {
+        archive_key: Some("1/12".into()),
+        ..row(1)
+    };
+    assert_eq!(doomed(&groups, &[row(1)]), ["1/1", "1/11", "1/12", "1/13"]);
+    assert_eq!(doomed(&groups, &[kept_by_name]), ["1/1", "1/11", "1/13"]);
+    // The other way about.
+    groups.extend((21..=23).map(|n| archive(1, n)));
+    let gone = doomed(&groups, &[row(1)]);
+    assert_eq!(gone, ["1/1", "1/2", "1/3", "1/4", "1/11", "1/12", "1/13"]);
+}
+
+/// With a short interval most of what there is are checkpoints that newer ones replace.
+#[test]
+fn rotated_checkpoints_do_not_trip_the_breaker() {
+    let checkpoint = |w, n| of_kind(GroupKind::Checkpoint, archive(w, n));
+    let mut groups: Vec<_> = (1..=20).map(|n| checkpoint(1, n)).collect();
+    let old = TimeDelta::days(30);
+    let plan = run(&groups, &[row(1)], &seen(&groups, old), false);
+    assert_eq!((plan.refusal.clone(), plan.doomed().count()), (None, 17));
+    // Those of a workspace that no row knows do.
+    groups.extend((1..=20).map(|n| checkpoint(2, n)));
+    let plan = run(&groups, &[row(1)], &seen(&groups, old), false);
+    assert!(plan.refusal.is_some());
+    // And an empty database refuses these as well.
+    let plan = run(&groups[..20], &[], &seen(&groups, old), true);
+    assert_eq!((plan.refusal.is_some(), plan.doomed().count()), (true, 0));
+}
+
+#[test]
 fn every_protection() {
     let newest = [archive(1, 10), archive(1, 11), archive(1, 12)];
     let with = |g: Group| [newest.to_vec(), vec![g]].concat();

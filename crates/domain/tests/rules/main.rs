@@ -1,6 +1,7 @@
 //! The tables of the design, row by row, and what must hold of judge and planner in any world.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod checkpoints;
 mod completion;
 mod deletion;
 mod failures;

@@ -53,6 +53,19 @@ pub fn archive(n: u128) -> ArchiveEvidence {
         created_at: t(1),
         uncompressed_bytes: 1,
         entries: 1,
+        volume_id: None,
+        crash_consistent: false,
+        changed_files: 0,
+    }
+}
+
+/// A checkpoint of the home, taken at this second.
+pub fn checkpoint(n: u128, at: i64) -> ArchiveEvidence {
+    ArchiveEvidence {
+        created_at: t(at),
+        volume_id: Some(vol(HOME)),
+        crash_consistent: true,
+        ..archive(n)
     }
 }
 
@@ -70,6 +83,7 @@ pub fn ws() -> Workspace {
             deleted: false,
             discard_home: false,
             restore: None,
+            checkpoint_interval: None,
         },
         control: Control::new(t(0)),
         conditions: Conditions::default(),
@@ -124,6 +138,13 @@ pub trait Words: Build + Sized {
     }
     fn sees_archive(self, n: u128) -> Workspace {
         self.edit(|w| w.conditions.evidence.archives.insert(0, archive(n)))
+    }
+    fn sees_checkpoint(self, n: u128, at: i64) -> Workspace {
+        self.edit(|w| w.conditions.evidence.archives.insert(0, checkpoint(n, at)))
+    }
+    /// Wants a checkpoint every so many seconds.
+    fn checkpointed(self, seconds: i64) -> Workspace {
+        self.edit(|w| w.spec.checkpoint_interval = Some(TimeDelta::seconds(seconds)))
     }
     fn sees_container(self, state: ContainerState) -> Workspace {
         self.edit(|w| {

@@ -127,6 +127,12 @@ impl World {
         self.truth = Some(wished.expect("an archive that is there").content);
     }
 
+    /// How many checkpoints there are.
+    pub fn checkpoints(&self) -> usize {
+        let archives = self.archives.iter();
+        archives.filter(|a| a.evidence.crash_consistent).count()
+    }
+
     /// What the archives hold, oldest first.
     pub fn archived(&self) -> Vec<u64> {
         self.archives.iter().map(|a| a.content).collect()
@@ -184,6 +190,10 @@ impl World {
             }
             200..=209 => self.container = None, // removed behind our back
             210..=229 => self.job = None,       // the agent dies
+            90..=99 => {
+                let interval = TimeDelta::seconds(i64::from(which % 4) * 60);
+                self.ws.spec.checkpoint_interval = Some(interval);
+            }
             230..=234 => self.delete(which < 128),
             235..=239 => self.ws.spec.image = format!("image{which}"),
             240..=254 => self.wish_restore(which.into()),
@@ -237,6 +247,7 @@ impl World {
         let store = matches!(
             call.action,
             Action::Archive { .. }
+                | Action::Checkpoint { .. }
                 | Action::Restore { .. }
                 | Action::CreateEmptyArchive
                 | Action::DeleteArchivedVolume { .. }
@@ -291,7 +302,7 @@ impl World {
                 }
             }
             Action::CreateEmptyArchive => {
-                self.put_archive(op, 0);
+                self.put_archive(op, 0, false);
                 self.truth.get_or_insert(0);
             }
             Action::Start { volume_id: wanted } => {
@@ -315,8 +326,15 @@ impl World {
                     if content != job.read {
                         return Err(ErrorReason::VolumeChanged);
                     }
-                    self.put_archive(op, content.ok_or(REFUSED)?);
+                    self.put_archive(op, content.ok_or(REFUSED)?, false);
                 }
+            }
+            // What was there when it began, whatever was written since.
+            Action::Checkpoint { volume_id: wanted } => {
+                if volume_id != Some(wanted) {
+                    return Err(REFUSED);
+                }
+                self.put_archive(op, job.read.ok_or(REFUSED)?, true);
             }
             Action::DeleteArchivedVolume {
                 volume_id: wanted,
@@ -325,7 +343,11 @@ impl World {
             } => {
                 let good =
                     |a: &&Archive| a.evidence.key == archive_key && a.evidence.sha256 == sha256;
-                let archived = self.archives.iter().find(good).ok_or(REFUSED)?.content;
+                let archive = self.archives.iter().find(good).ok_or(REFUSED)?;
+                if archive.evidence.crash_consistent {
+                    return Err(ErrorReason::VolumeChanged);
+                }
+                let archived = archive.content;
                 if volume_id.is_some() {
                     if volume_id != Some(wanted) || self.container.is_some() {
                         return Err(REFUSED);
@@ -358,7 +380,7 @@ impl World {
         Ok(())
     }
 
-    fn put_archive(&mut self, op: OpId, content: u64) {
+    fn put_archive(&mut self, op: OpId, content: u64, crash_consistent: bool) {
         if self.archives.iter().all(|a| a.evidence.archive_op_id != op) {
             let evidence = ArchiveEvidence {
                 archive_op_id: op,
@@ -368,6 +390,9 @@ impl World {
                 created_at: self.now,
                 uncompressed_bytes: 1,
                 entries: 1,
+                volume_id: self.volume.as_ref().map(|v| v.id),
+                crash_consistent,
+                changed_files: 0,
             };
             self.archives.push(Archive { evidence, content });
         }
@@ -458,6 +483,12 @@ impl World {
         };
         let plan = reconcile(&self.ws, &cx);
         let before = self.ws.control.phase;
+        let checkpointing = self.ws.control.operation == Operation::Checkpointing;
+        assert!(
+            !(checkpointing && plan.next.phase == Phase::Error),
+            "a checkpoint ends in no ERROR: {:?}",
+            plan.next.error_message
+        );
         self.check_move(before, plan.next.phase);
         let applied = plan.next.restore_applied != self.ws.control.restore_applied;
         self.ws.control = plan.next;
@@ -502,6 +533,8 @@ impl World {
             let next = record_failure(&self.ws, &cx, op_id, attempt, failure);
             let next = next.expect("the attempt was stored just now");
             assert_eq!(next.operation == Operation::None, next.op_id.is_none());
+            let checkpointing = self.ws.control.operation == Operation::Checkpointing;
+            assert!(!checkpointing || next.phase != Phase::Error);
             self.ws.control = next;
         }
     }

@@ -108,6 +108,25 @@ fn back_and_forth_without_faults() {
     assert_eq!(world.wishes, 2);
 }
 
+/// A running home is archived again and again, without a stop, and each archive can be the home again.
+#[test]
+fn checkpoints_without_faults() {
+    const WRITE: Dice = [0, 140, 0, 0, 0, 0, 0, 0];
+    let mut world = World::new();
+    world.ws.spec.checkpoint_interval = Some(chrono::TimeDelta::seconds(60));
+    arrives(&mut world);
+    world.step(WRITE);
+    assert!(calm(&mut world, |w| w.checkpoints() == 3));
+    arrives(&mut world);
+    assert_eq!(world.moves, 2, "it ran all the time");
+    assert!(world.archived().contains(&1));
+    world.step(WRITE);
+    world.wish_restore(2);
+    arrives(&mut world);
+    assert_eq!(world.content(), Some(1));
+    assert!(world.home_is_kept());
+}
+
 #[test]
 fn a_life_without_faults() {
     let mut world = World::new();

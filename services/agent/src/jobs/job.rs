@@ -23,6 +23,8 @@ pub enum Kind {
     Stop,
     /// Archives a home.
     Archive,
+    /// Archives a home that is in use.
+    Checkpoint,
     /// Restores a home.
     Restore,
     /// Makes an archive of an empty home.
@@ -33,11 +35,12 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Provision,
         Self::Start,
         Self::Stop,
         Self::Archive,
+        Self::Checkpoint,
         Self::Restore,
         Self::CreateEmptyArchive,
         Self::DeleteVolume,
@@ -50,6 +53,7 @@ impl Kind {
             Self::Start => "start",
             Self::Stop => "stop",
             Self::Archive => "archive",
+            Self::Checkpoint => "checkpoint",
             Self::Restore => "restore",
             Self::CreateEmptyArchive => "create_empty_archive",
             Self::DeleteVolume => "delete_volume",
@@ -62,6 +66,7 @@ impl Kind {
             Self::Start => v1::Operation::Starting,
             Self::Stop => v1::Operation::Stopping,
             Self::Archive => v1::Operation::Archiving,
+            Self::Checkpoint => v1::Operation::Checkpointing,
             Self::Restore => v1::Operation::Restoring,
             Self::CreateEmptyArchive => v1::Operation::CreateEmptyArchive,
             Self::DeleteVolume => v1::Operation::Deleting,

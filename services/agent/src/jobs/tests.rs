@@ -15,6 +15,7 @@ fn fixture(places: usize, queue: usize) -> Fixture {
     let epochs = Arc::new(Epochs::open(folder.path()).unwrap());
     let args = JobArgs {
         max_archive_jobs: places,
+        max_checkpoint_jobs: places,
         max_restore_jobs: places,
         max_start_jobs: places,
         max_stop_jobs: places,

@@ -1,7 +1,7 @@
 //! A home volume's end: the only place where a home may be lost, and the checks that stand before it.
 //!
 //! Invariant: a volume goes only if its complete archive is in the store, with the digest the caller
-//! knows, and the volume is still exactly what was archived; or if its user gave it up.
+//! knows, taken at rest, and the volume is still exactly what was archived; or if its user gave it up.
 
 use std::sync::Arc;
 
@@ -103,6 +103,13 @@ impl DeleteVolume {
             return Err(Failure::new(
                 Reason::DigestMismatch,
                 format!("{key} has SHA-256 {}, not {sha256}", marker.sha256),
+            ));
+        }
+        if marker.crash_consistent {
+            // The home as it was at some moment before: the volume is to be archived anew.
+            return Err(Failure::new(
+                Reason::VolumeChanged,
+                format!("{key} is a checkpoint, on whose word no volume goes"),
             ));
         }
         if marker.volume_id != Some(volume_id) {

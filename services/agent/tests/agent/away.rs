@@ -39,6 +39,7 @@ async fn without_the_store_containers_go_on() {
         context: context(workspace, Uuid::new_v4()),
         volume_id: volume_id.to_string(),
         label: None,
+        crash_consistent: false,
     };
     let _ = f.client().archive(archive.clone()).await;
     let job = f.ended(workspace).await;

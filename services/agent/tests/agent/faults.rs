@@ -68,6 +68,7 @@ async fn live(f: &Fixture, with_container: bool, bytes: u64) -> u32 {
             context: attempt(workspace, op, n),
             volume_id: volume_id.to_string(),
             label: None,
+            crash_consistent: false,
         };
         f.client().archive(request).await
     })

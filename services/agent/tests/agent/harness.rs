@@ -320,6 +320,7 @@ impl Fixture {
                 owner: "ada".to_owned(),
                 image: DEMO.to_owned(),
             }),
+            crash_consistent: false,
         };
         self.client().archive(request).await.unwrap();
         self.succeeded(workspace).await;

@@ -138,6 +138,7 @@ async fn only_the_volume_that_is_named_makes_room() {
         context: context(workspace, Uuid::new_v4()),
         volume_id: first.to_string(),
         label: None,
+        crash_consistent: false,
     };
     let answer = f.client().archive(archive_running).await;
     refused(answer, Code::FailedPrecondition, "CONTAINER_RUNNING");

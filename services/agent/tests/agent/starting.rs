@@ -164,6 +164,7 @@ async fn one_job_at_a_time_and_sigkill_after_the_grace() {
         context: context(workspace, Uuid::new_v4()),
         volume_id: volume_id.to_string(),
         label: None,
+        crash_consistent: false,
     };
     let stored = refused(f.client().archive(archive).await, Code::Aborted, "BUSY");
     assert_eq!(stored, None);

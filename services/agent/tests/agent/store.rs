@@ -82,6 +82,7 @@ async fn an_archive_is_not_made_twice() {
         context: context(workspace, archive.archive_op_id.parse().unwrap()),
         volume_id: volume_id.to_string(),
         label: None,
+        crash_consistent: false,
     };
     f.client().archive(request).await.unwrap();
     f.succeeded(workspace).await;

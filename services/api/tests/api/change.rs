@@ -26,6 +26,7 @@ async fn only_what_the_mask_names_changes() {
         desired_state: v1::DesiredState::Standby.into(),
         standby_ttl: ttl(60),
         archive_ttl: ttl(0),
+        checkpoint_interval: ttl(900),
         limits: Some(v1::Limits {
             cpu_millis: 500,
             memory_bytes: 1 << 29,
@@ -36,7 +37,7 @@ async fn only_what_the_mask_names_changes() {
     let mut expected = made.clone();
     let mut generation = 1;
     type Take = fn(&mut v1::Workspace, &v1::Workspace);
-    let fields: [(&str, Take); 7] = [
+    let fields: [(&str, Take); 8] = [
         ("name", |w, x| w.name.clone_from(&x.name)),
         ("description", |w, x| {
             w.description.clone_from(&x.description);
@@ -45,6 +46,9 @@ async fn only_what_the_mask_names_changes() {
         ("desired_state", |w, x| w.desired_state = x.desired_state),
         ("standby_ttl", |w, x| w.standby_ttl = x.standby_ttl),
         ("archive_ttl", |w, x| w.archive_ttl = x.archive_ttl),
+        ("checkpoint_interval", |w, x| {
+            w.checkpoint_interval = x.checkpoint_interval;
+        }),
         ("limits.pids", |w, x| {
             w.limits.as_mut().unwrap().pids = x.limits.unwrap().pids;
         }),
@@ -60,9 +64,15 @@ async fn only_what_the_mask_names_changes() {
     assert!(expected.update_time.unwrap().seconds >= made.update_time.unwrap().seconds);
     // Absent in the workspace and named by the mask: the default again.
     let bare = with_id(named("x"), &made.id);
-    let paths = ["standby_ttl", "archive_ttl", "limits"];
+    let paths = [
+        "standby_ttl",
+        "archive_ttl",
+        "checkpoint_interval",
+        "limits",
+    ];
     let updated = update(&env.ann, bare, &paths).await.unwrap();
     assert_eq!((updated.standby_ttl, updated.archive_ttl), (None, None));
+    assert_eq!(updated.checkpoint_interval, None);
     assert_eq!(updated.limits, Some(v1::Limits::default()));
     assert_eq!(updated.name, "renamed");
 }

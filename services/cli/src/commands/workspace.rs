@@ -136,6 +136,7 @@ async fn create(client: &Client, args: CreateArgs, output: Output) -> Result<(),
             desired_state: desired.into(),
             standby_ttl: args.ttls.standby_ttl.and_then(Ttl::to_wire),
             archive_ttl: args.ttls.archive_ttl.and_then(Ttl::to_wire),
+            checkpoint_interval: args.checkpoints.checkpoint_interval.map(wire_duration),
             limits: Some(v1::Limits {
                 cpu_millis: limits.cpu.unwrap_or(0),
                 memory_bytes: limits.memory.unwrap_or(0),
@@ -224,6 +225,10 @@ fn changes(args: &UpdateArgs) -> (v1::Workspace, Vec<String>) {
     given("desired_state", args.desired.is_some());
     given("standby_ttl", args.ttls.standby_ttl.is_some());
     given("archive_ttl", args.ttls.archive_ttl.is_some());
+    given(
+        "checkpoint_interval",
+        args.checkpoints.checkpoint_interval.is_some(),
+    );
     given("limits.cpu_millis", args.limits.cpu.is_some());
     given("limits.memory_bytes", args.limits.memory.is_some());
     given("limits.pids", args.limits.pids.is_some());
@@ -234,6 +239,7 @@ fn changes(args: &UpdateArgs) -> (v1::Workspace, Vec<String>) {
         desired_state: args.desired.map_or(0, |desired| wire_state(desired).into()),
         standby_ttl: args.ttls.standby_ttl.and_then(Ttl::to_wire),
         archive_ttl: args.ttls.archive_ttl.and_then(Ttl::to_wire),
+        checkpoint_interval: args.checkpoints.checkpoint_interval.map(wire_duration),
         limits: Some(v1::Limits {
             cpu_millis: args.limits.cpu.unwrap_or(0),
             memory_bytes: args.limits.memory.unwrap_or(0),
@@ -360,6 +366,9 @@ mod tests {
         assert_eq!(paths, ["image", "standby_ttl", "limits.memory_bytes"]);
         assert_eq!(workspace.standby_ttl, None);
         assert_eq!(workspace.limits.unwrap().memory_bytes, 1 << 30);
+        let (workspace, paths) = changes(&update("windlass ws update x --checkpoint-interval off"));
+        assert_eq!(paths, ["checkpoint_interval"]);
+        assert_eq!(workspace.checkpoint_interval.unwrap().seconds, 0);
         let (_, nothing) = changes(&update("windlass ws update x"));
         assert!(nothing.is_empty());
     }

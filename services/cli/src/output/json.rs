@@ -49,6 +49,7 @@ pub fn workspace(w: &v1::Workspace) -> Value {
         "keep_awake_until": time(w.keep_awake_until.as_ref()),
         "retry_time": time(w.retry_time.as_ref()),
         "restore_key": w.restore_key,
+        "checkpoint_interval": duration(w.checkpoint_interval.as_ref()),
     })
 }
 
@@ -77,6 +78,7 @@ fn home(h: &v1::Home) -> Value {
         "volume_id": h.volume_id,
         "last_archive_time": time(h.last_archive_time.as_ref()),
         "restored_from": h.restored_from,
+        "last_archive_crash_consistent": h.last_archive_crash_consistent,
     })
 }
 
@@ -97,6 +99,8 @@ pub fn archive(a: &v1::ArchiveInfo) -> Value {
         "create_time": time(a.create_time.as_ref()),
         "volume_id": a.volume_id,
         "skipped_sockets": a.skipped_sockets,
+        "crash_consistent": a.crash_consistent,
+        "changed_files": a.changed_files,
     })
 }
 
@@ -108,6 +112,7 @@ pub fn explain(e: &v1::ExplainWorkspaceResponse) -> Value {
         "next": e.next,
         "next_time": time(e.next_time.as_ref()),
         "blockers": e.blockers,
+        "last_safe_copy": e.last_safe_copy,
         "history": e.history.iter().map(|h| json!({
             "time": time(h.time.as_ref()),
             "actor": h.actor,

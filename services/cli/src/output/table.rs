@@ -132,6 +132,9 @@ pub fn detail(w: &v1::Workspace) -> String {
             ttl(w.archive_ttl.as_ref())
         ),
     );
+    if let Some(interval) = &w.checkpoint_interval {
+        row("checkpoints", format!("every {}", length(interval)));
+    }
     if let Some(until) = time(w.keep_awake_until.as_ref()).filter(|until| *until > now) {
         row(
             "kept awake",
@@ -179,7 +182,11 @@ fn home(w: &v1::Workspace, now: DateTime<Utc>) -> String {
     };
     match home.last_archive_time {
         Some(_) => format!(
-            "{place}, archived {}",
+            "{place}, {} {}",
+            match home.last_archive_crash_consistent {
+                true => "checkpoint",
+                false => "archived",
+            },
             ago_or_never(home.last_archive_time.as_ref(), now)
         ),
         None => place,
@@ -190,10 +197,14 @@ fn ttl(ttl: Option<&prost_types::Duration>) -> String {
     match ttl {
         None => "the default".to_owned(),
         Some(d) if d.seconds == 0 && d.nanos == 0 => "never".to_owned(),
-        Some(d) => duration(std::time::Duration::from_secs(
-            u64::try_from(d.seconds).unwrap_or(0),
-        )),
+        Some(d) => length(d),
     }
+}
+
+fn length(d: &prost_types::Duration) -> String {
+    duration(std::time::Duration::from_secs(
+        u64::try_from(d.seconds).unwrap_or(0),
+    ))
 }
 
 fn limits(l: v1::Limits) -> String {
@@ -211,18 +222,30 @@ fn limits(l: v1::Limits) -> String {
 
 /// Archives, one per line.
 pub fn archives(archives: &[v1::ArchiveInfo], now: DateTime<Utc>) -> String {
-    let mut table = table(["AGE", "SIZE", "UNPACKED", "ENTRIES", "SHA256", "KEY"]);
+    let mut table = table([
+        "AGE", "SIZE", "UNPACKED", "ENTRIES", "KIND", "SHA256", "KEY",
+    ]);
     for a in archives {
         table.add_row([
             ago(a.create_time.as_ref(), now),
             bytes(a.bytes),
             bytes(a.uncompressed_bytes),
             a.entries.to_string(),
+            kind(a),
             a.sha256.chars().take(12).collect(),
             a.key.clone(),
         ]);
     }
     lines(&table)
+}
+
+/// How it was taken.
+fn kind(a: &v1::ArchiveInfo) -> String {
+    match (a.crash_consistent, a.changed_files) {
+        (false, _) => "archive".to_owned(),
+        (true, 0) => "checkpoint".to_owned(),
+        (true, n) => format!("checkpoint ({n} changed)"),
+    }
 }
 
 /// Hosts, one per line.
@@ -292,6 +315,9 @@ pub fn explain(e: &v1::ExplainWorkspaceResponse, now: DateTime<Utc>) -> String {
         e.next,
         when.unwrap_or_default()
     ));
+    if !e.last_safe_copy.is_empty() {
+        out.push_str(&format!("saved:   last safe copy: {}\n", e.last_safe_copy));
+    }
     for blocker in &e.blockers {
         out.push_str(&format!("blocked: {blocker}\n"));
     }

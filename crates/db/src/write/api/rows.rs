@@ -26,6 +26,7 @@ struct ChangeSet {
     desired_state: Option<&'static str>,
     standby_ttl_ms: Option<Option<i64>>,
     archive_ttl_ms: Option<Option<i64>>,
+    checkpoint_interval_ms: Option<Option<i64>>,
     cpu_millis: Option<Option<i32>>,
     memory_bytes: Option<Option<i64>>,
     pids: Option<Option<i32>>,
@@ -46,6 +47,7 @@ struct NewRow<'a> {
     pids: Option<i32>,
     standby_ttl_ms: Option<i64>,
     archive_ttl_ms: Option<i64>,
+    checkpoint_interval_ms: Option<i64>,
     desired_state: &'static str,
 }
 
@@ -145,6 +147,7 @@ pub(super) async fn insert(
             pids: small(new.limits.pids),
             standby_ttl_ms: milliseconds(new.standby_ttl),
             archive_ttl_ms: milliseconds(new.archive_ttl),
+            checkpoint_interval_ms: milliseconds(new.checkpoint_interval),
             desired_state: new.desired.as_str(),
         })
         .execute(conn)
@@ -166,6 +169,7 @@ pub(super) async fn apply(
                 desired_state: changes.desired.map(DesiredState::as_str),
                 standby_ttl_ms: changes.standby_ttl.map(milliseconds),
                 archive_ttl_ms: changes.archive_ttl.map(milliseconds),
+                checkpoint_interval_ms: changes.checkpoint_interval.map(milliseconds),
                 cpu_millis: changes.cpu_millis.map(small),
                 memory_bytes: changes.memory_bytes.map(large),
                 pids: changes.pids.map(small),

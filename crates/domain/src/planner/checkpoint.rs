@@ -1,0 +1,38 @@
+//! When the running home is to be archived again, so that a lost host costs no more than that.
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use crate::{control::Workspace, error_reason::ErrorReason, phase::DesiredState, phase::Phase};
+
+/// The interval, if there are to be checkpoints at all.
+pub(super) fn interval(ws: &Workspace) -> Option<TimeDelta> {
+    let interval = ws.spec.checkpoint_interval;
+    interval.filter(|i| *i > TimeDelta::zero())
+}
+
+/// When the next checkpoint is due; `None` while there is none to take: not RUNNING, to be something else,
+/// or in trouble of another kind. Counted from the newest archive of this very volume, whichever way it was
+/// made; of a home that has none, from when it began to run.
+pub fn due_at(ws: &Workspace, phase: Phase) -> Option<DateTime<Utc>> {
+    let c = &ws.control;
+    let interval = interval(ws)?;
+    let home = c.home.home_volume()?;
+    let runs_on = phase == Phase::Running && ws.target() == DesiredState::Running;
+    let in_trouble = c
+        .error_reason
+        .is_some_and(|r| r != ErrorReason::CheckpointFailed);
+    if !runs_on || ws.spec.deleted || in_trouble {
+        return None;
+    }
+    let archives = ws.conditions.evidence.archives.iter();
+    let of_this_home = archives.filter(|a| a.volume_id == Some(home));
+    let since = of_this_home.map(|a| a.created_at).max();
+    let due = since
+        .unwrap_or(c.phase_changed_at)
+        .checked_add_signed(interval)?;
+    Some(c.retry_at.map_or(due, |retry| retry.max(due)))
+}
+
+pub(super) fn is_due(ws: &Workspace, phase: Phase, now: DateTime<Utc>) -> bool {
+    due_at(ws, phase).is_some_and(|at| at <= now)
+}
