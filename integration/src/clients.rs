@@ -2,10 +2,10 @@
 
 use tonic::transport::Channel;
 use windlass_proto::v1::{
-    agent_service_client::AgentServiceClient, gc_service_client::GcServiceClient,
-    host_service_client::HostServiceClient, observer_service_client::ObserverServiceClient,
-    ttl_service_client::TtlServiceClient, wc_service_client::WcServiceClient,
-    workspace_service_client::WorkspaceServiceClient,
+    GetHostRequest, GetStatusRequest, ListHostsRequest, agent_service_client::AgentServiceClient,
+    gc_service_client::GcServiceClient, host_service_client::HostServiceClient,
+    observer_service_client::ObserverServiceClient, ttl_service_client::TtlServiceClient,
+    wc_service_client::WcServiceClient, workspace_service_client::WorkspaceServiceClient,
 };
 use windlass_service::{AuthChannel, Secret};
 
@@ -58,5 +58,19 @@ impl World {
     /// The garbage collector.
     pub fn gc(&self) -> GcServiceClient<AuthChannel> {
         GcServiceClient::new(self.channel(Name::Gc))
+    }
+
+    /// Any call that a service answers at once.
+    pub async fn ask(&self, name: Name) {
+        let status = || GetStatusRequest {};
+        let answered = match name {
+            Name::Api => self.hosts().list_hosts(ListHostsRequest {}).await.map(drop),
+            Name::Agent => self.agent().get_host(GetHostRequest {}).await.map(drop),
+            Name::Observer => self.observer().get_status(status()).await.map(drop),
+            Name::Wc => self.wc().get_status(status()).await.map(drop),
+            Name::Ttl => self.ttl().get_status(status()).await.map(drop),
+            Name::Gc => self.gc().get_status(status()).await.map(drop),
+        };
+        answered.expect("an answer");
     }
 }

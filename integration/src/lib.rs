@@ -4,8 +4,10 @@
 //! - `services`: the service processes; killing one is a real `kill -9`
 //! - `clients`: gRPC clients of all services
 //! - `docker`: the engine as a bystander sees it, through the `docker` program
+//! - `http`: asks the HTTP servers for metrics and health
 //! - `moto`: an S3 server that is not ours
 //! - `proxy`: a network between client and S3 server that misbehaves on purpose
+//! - `otlp`: a collector of traces
 //! - `sim_agent`: an agent of a host of any size, without an engine
 //! - `home`: writes homes, and compares them by the digest of every file
 //! - `wait`: the one way to wait
@@ -17,7 +19,9 @@
 pub mod clients;
 pub mod docker;
 pub mod home;
+pub mod http;
 pub mod moto;
+pub mod otlp;
 pub mod proxy;
 pub mod services;
 pub mod sim_agent;

@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     ffi::OsString,
+    net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -51,16 +52,23 @@ pub struct Services {
     dir: PathBuf,
     env: HashMap<String, String>,
     ports: HashMap<Name, u16>,
+    http_ports: HashMap<Name, u16>,
     running: HashMap<Name, Process>,
 }
 
 impl Services {
     /// None runs yet. All get `env`; logs go to `dir`.
-    pub fn new(dir: &Path, env: HashMap<String, String>, ports: HashMap<Name, u16>) -> Self {
+    pub fn new(
+        dir: &Path,
+        env: HashMap<String, String>,
+        ports: HashMap<Name, u16>,
+        http_ports: HashMap<Name, u16>,
+    ) -> Self {
         Self {
             dir: dir.to_owned(),
             env,
             ports,
+            http_ports,
             running: HashMap::new(),
         }
     }
@@ -68,6 +76,11 @@ impl Services {
     /// Where a service listens.
     pub fn address(&self, name: Name) -> String {
         format!("http://127.0.0.1:{}", self.ports[&name])
+    }
+
+    /// Where it serves metrics and health.
+    pub fn http_address(&self, name: Name) -> SocketAddr {
+        SocketAddr::from((Ipv4Addr::LOCALHOST, self.http_ports[&name]))
     }
 
     /// Changes the environment of what is started from now on.
@@ -87,10 +100,9 @@ impl Services {
                 format!("WINDLASS_{upper}_LISTEN"),
                 format!("127.0.0.1:{}", self.ports[&name]),
             ),
-            // Any port: nobody asks for metrics here.
             (
                 format!("WINDLASS_{upper}_HTTP_LISTEN"),
-                "127.0.0.1:0".to_owned(),
+                self.http_address(name).to_string(),
             ),
             (
                 "WINDLASS_DATABASE_URL".to_owned(),

@@ -105,6 +105,7 @@ impl World {
 
         let [pg_port, redis_port, s3_port, p0, p1, p2, p3, p4, p5] =
             free_ports().expect("free ports");
+        let http_ports: [u16; 6] = free_ports().expect("free ports");
         let postgres = start_postgres(dir.path(), pg_port).await;
         let redis = match options.without_redis {
             true => None,
@@ -128,6 +129,7 @@ impl World {
             .into_iter()
             .zip([p0, p1, p2, p3, p4, p5])
             .collect();
+        let http_ports = Name::ALL.into_iter().zip(http_ports).collect();
         let mut env = environment(
             &prefix,
             &token,
@@ -142,7 +144,7 @@ impl World {
             format!("http://127.0.0.1:{p0}"),
         );
         env.extend(options.env);
-        let mut services = Services::new(dir.path(), env, ports);
+        let mut services = Services::new(dir.path(), env, ports, http_ports);
         for name in Name::ALL {
             services.start(name);
         }
@@ -182,6 +184,11 @@ impl World {
     /// Where a service listens.
     pub fn address(&self, name: Name) -> String {
         self.services.address(name)
+    }
+
+    /// Where it serves metrics and health.
+    pub fn http_address(&self, name: Name) -> SocketAddr {
+        self.services.http_address(name)
     }
 
     /// The folder of this world.

@@ -95,10 +95,16 @@ impl Hints {
             Transport::Postgres(pool) => pool.notify(channel).await.map_err(|e| e.to_string()),
             Transport::Off => Ok(()),
         };
-        if let Err(error) = published {
-            metrics::counter!("windlass_hints_lost_total", "channel" => channel.name())
-                .increment(1);
-            tracing::debug!(channel = channel.name(), error, "hint lost");
+        match published {
+            Ok(()) => {
+                metrics::counter!("windlass_hints_published_total", "channel" => channel.name())
+                    .increment(1);
+            }
+            Err(error) => {
+                metrics::counter!("windlass_hints_lost_total", "channel" => channel.name())
+                    .increment(1);
+                tracing::debug!(channel = channel.name(), error, "hint lost");
+            }
         }
     }
 
@@ -134,6 +140,8 @@ impl Hints {
 
     /// Returns when the connection is lost. What was missed meanwhile is unknown, so connecting wakes.
     async fn listen_once(&self, channel: Channel, wake: &Notify) -> Result<(), String> {
+        let received =
+            metrics::counter!("windlass_hints_received_total", "channel" => channel.name());
         match &*self.0 {
             Transport::Redis { client, .. } => {
                 let mut pubsub = client.get_async_pubsub().await.map_err(|e| e.to_string())?;
@@ -144,6 +152,7 @@ impl Hints {
                 wake.notify_one();
                 let mut messages = pubsub.on_message();
                 while messages.next().await.is_some() {
+                    received.increment(1);
                     wake.notify_one();
                 }
             }
@@ -151,6 +160,7 @@ impl Hints {
                 let mut listener = pool.listen(channel).await.map_err(|e| e.to_string())?;
                 wake.notify_one();
                 while listener.next().await.is_some() {
+                    received.increment(1);
                     wake.notify_one();
                 }
             }

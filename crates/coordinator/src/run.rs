@@ -180,6 +180,7 @@ impl<P: Pass> Coordinator<P> {
         let (requests_tx, requests) = mpsc::channel(64);
         let (status_tx, status) = watch::channel(Status::default());
         readiness.expect("passes");
+        metrics::gauge!("windlass_leader").set(0.0);
         let handle = Handle {
             requests: requests_tx,
             status,
@@ -349,9 +350,17 @@ impl<P: Pass> Loop<P> {
     }
 
     fn account(&self, result: &Result<Verdict<P::Report>, PassError>, took: Duration) {
-        let outcome = if result.is_ok() { "ok" } else { "error" };
+        let outcome = match result {
+            Ok(_) => "ok",
+            Err(PassError::Refused(..)) => "refused",
+            Err(_) => "error",
+        };
         metrics::histogram!("windlass_tick_duration_seconds", "result" => outcome)
             .record(took.as_secs_f64());
+        if result.is_ok() {
+            let now = Utc::now().timestamp_millis() as f64 / 1000.0;
+            metrics::gauge!("windlass_tick_last_success_timestamp_seconds").set(now);
+        }
         match result {
             Ok(_) | Err(PassError::Refused(..)) => self.healthy(),
             Err(error) => self.unhealthy(error),

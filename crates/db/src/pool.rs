@@ -1,7 +1,10 @@
 //! The connection pool of one service. Transactions run in a task of their own, so that a caller that
 //! hangs up cannot leave one half-done; a leader's transaction first holds its fence.
 
-use std::{fmt, time::Duration};
+use std::{
+    fmt,
+    time::{Duration, Instant},
+};
 
 use diesel::sql_types::{BigInt, Text};
 use diesel_async::{
@@ -60,10 +63,22 @@ impl Pool {
 
     /// A connection for single statements.
     pub(crate) async fn get(&self) -> Result<Connection> {
+        let began = Instant::now();
+        let got = tokio::time::timeout(WAIT, self.inner.get()).await;
+        // This connection is in use from here on; when all are given back is seen by the next who comes.
         let status = self.inner.status();
-        metrics::gauge!("windlass_db_pool_size").set(status.size as f64);
-        metrics::gauge!("windlass_db_pool_available").set(status.available as f64);
-        match tokio::time::timeout(WAIT, self.inner.get()).await {
+        let in_use = status.size.saturating_sub(status.available);
+        metrics::gauge!("windlass_db_pool_connections").set(status.size as f64);
+        metrics::gauge!("windlass_db_pool_connections_max").set(status.max_size as f64);
+        metrics::gauge!("windlass_db_pool_connections_in_use").set(in_use as f64);
+        let result = if matches!(got, Ok(Ok(_))) {
+            "ok"
+        } else {
+            "error"
+        };
+        metrics::histogram!("windlass_db_pool_wait_seconds", "result" => result)
+            .record(began.elapsed().as_secs_f64());
+        match got {
             Ok(connection) => connection.map_err(|e| DbError::Unavailable(e.to_string())),
             Err(_) => Err(DbError::Unavailable(format!(
                 "no connection within {} s",

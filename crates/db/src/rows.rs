@@ -70,6 +70,20 @@ pub struct WorkspaceRecord {
     pub updated_at: DateTime<Utc>,
     /// When it was last used.
     pub last_access_at: Option<DateTime<Utc>>,
+    /// The trace of the call that set its desired state, a W3C traceparent, and when that was.
+    pub trace: Option<(String, DateTime<Utc>)>,
+}
+
+/// How long after a call what is done about it may be told in its trace. What happens to a workspace later,
+/// such as a crash, is not on that call's account.
+const TRACE_LIFE: TimeDelta = TimeDelta::hours(1);
+
+impl WorkspaceRecord {
+    /// The trace that something belongs to which began at `began`.
+    pub fn trace_at(&self, began: DateTime<Utc>) -> Option<&str> {
+        let (context, since) = self.trace.as_ref()?;
+        (began - since < TRACE_LIFE).then_some(context.as_str())
+    }
 }
 
 #[derive(Debug, Queryable, Selectable)]
@@ -139,6 +153,8 @@ pub(crate) struct WorkspaceRow {
     pub conditions: serde_json::Value,
     pub observed_at: Option<DateTime<Utc>>,
     pub updated_at: DateTime<Utc>,
+    pub trace_context: Option<String>,
+    pub trace_context_at: Option<DateTime<Utc>>,
 }
 
 /// What a workspace query selects: the row, its owner's name, and when its host and the store were last
@@ -224,6 +240,7 @@ impl WorkspaceRecord {
             created_at: row.created_at,
             updated_at: row.updated_at,
             last_access_at: row.last_access_at,
+            trace: row.trace_context.zip(row.trace_context_at),
         })
     }
 }

@@ -83,6 +83,8 @@ diesel::table! {
         conditions -> Jsonb,
         observed_at -> Nullable<Timestamptz>,
         updated_at -> Timestamptz,
+        trace_context -> Nullable<Text>,
+        trace_context_at -> Nullable<Timestamptz>,
     }
 }
 

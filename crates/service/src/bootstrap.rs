@@ -11,6 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{LogArgs, ServerArgs, Service, parse_command_or_exit, parse_or_exit};
+use crate::export::{ExportError, Exporter};
 use crate::frame::{BindError, HTTP_LISTEN_FLAG, bind};
 use crate::{shutdown, telemetry};
 
@@ -35,7 +36,8 @@ where
 {
     let config: C = parse_or_exit(service);
     let args = config.as_ref().clone();
-    start(&service.binary(), &args.log, async |stop| {
+    let exporter = || Exporter::start(&args.trace, service, args.listen);
+    start(&service.binary(), &args.log, exporter, async |stop| {
         let listener = bind(args.listen, &service.listen_env()).await?;
         metrics::gauge!(
             "windlass_build_info",
@@ -72,14 +74,19 @@ where
     let command = C::command().name(name).version(env!("CARGO_PKG_VERSION"));
     let config: C = parse_command_or_exit(command);
     let log = config.as_ref().clone();
-    start(name, &log, async |stop| run(config, stop).await)
+    start(
+        name,
+        &log,
+        || Ok(None),
+        async |stop| run(config, stop).await,
+    )
 }
 
-fn start<F>(name: &str, log: &LogArgs, run: F) -> ExitCode
+fn start<E, F>(name: &str, log: &LogArgs, exporter: E, run: F) -> ExitCode
 where
+    E: FnOnce() -> Result<Option<Exporter>, ExportError>,
     F: AsyncFnOnce(CancellationToken) -> anyhow::Result<()>,
 {
-    let level = telemetry::init(log);
     telemetry::metrics_handle();
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -89,11 +96,17 @@ where
         Err(error) => return failed(name, &error.into()),
     };
     let result = runtime.block_on(async {
+        let exporter = exporter()?;
+        let level = telemetry::init(log, exporter.as_ref());
         let stop = shutdown::on_signal()?;
         if let Some(level) = level {
             tokio::spawn(follow_level_signals(level));
         }
-        run(stop).await
+        let result = run(stop).await;
+        if let Some(exporter) = exporter {
+            exporter.flush().await;
+        }
+        result
     });
     // Blocking work that does not end must not keep a stopped process alive.
     runtime.shutdown_background();

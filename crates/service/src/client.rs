@@ -1,8 +1,10 @@
 //! Calling another service: a lazily connecting channel that finds out when its peer is gone, and the
-//! token on every call.
+//! token on every call, and the trace of the caller where there is one.
 //!
 //! A channel is made once and kept: it reconnects by itself. Calls have no deadline of their own; set
 //! one on each request (`Request::set_timeout`), which the server then keeps too.
+
+mod traced;
 
 use std::fmt;
 use std::time::Duration;
@@ -14,6 +16,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 
 use crate::secret::Secret;
+pub use traced::Traced;
 
 /// How long a connection attempt may take.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -23,7 +26,7 @@ pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What a client is built on: `FooServiceClient::new(connect(addr, token)?)`.
-pub type AuthChannel = InterceptedService<Channel, ClientAuth>;
+pub type AuthChannel = Traced<InterceptedService<Channel, ClientAuth>>;
 
 /// Why a channel could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -41,18 +44,7 @@ pub enum ClientError {
 /// # Errors
 /// When the address does not parse; nothing is connected here.
 pub fn channel(address: &str) -> Result<Channel, ClientError> {
-    let uri = if address.contains("://") {
-        address.to_owned()
-    } else {
-        format!("http://{address}")
-    };
-    let endpoint = Endpoint::from_shared(uri)
-        .ok()
-        .filter(|endpoint| {
-            endpoint.uri().scheme_str() == Some("http") && endpoint.uri().host().is_some()
-        })
-        .ok_or_else(|| ClientError::Address(address.to_owned()))?;
-    Ok(endpoint
+    Ok(endpoint(address)?
         .connect_timeout(CONNECT_TIMEOUT)
         .tcp_nodelay(true)
         .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
@@ -61,13 +53,33 @@ pub fn channel(address: &str) -> Result<Channel, ClientError> {
         .connect_lazy())
 }
 
-/// [`channel`] with a token on every call.
+/// Whether [`channel`] would take it.
+pub(crate) fn check_address(address: &str) -> Result<(), ClientError> {
+    endpoint(address).map(drop)
+}
+
+fn endpoint(address: &str) -> Result<Endpoint, ClientError> {
+    let uri = if address.contains("://") {
+        address.to_owned()
+    } else {
+        format!("http://{address}")
+    };
+    Endpoint::from_shared(uri)
+        .ok()
+        .filter(|endpoint| {
+            endpoint.uri().scheme_str() == Some("http") && endpoint.uri().host().is_some()
+        })
+        .ok_or_else(|| ClientError::Address(address.to_owned()))
+}
+
+/// [`channel`] with a token on every call, and `traceparent` on calls made within a trace.
 ///
 /// # Errors
 /// When the address or the token cannot be one.
 pub fn connect(address: &str, token: &Secret) -> Result<AuthChannel, ClientError> {
     let auth = ClientAuth::new(token)?;
-    Ok(InterceptedService::new(channel(address)?, auth))
+    let inner = InterceptedService::new(channel(address)?, auth);
+    Ok(Traced::new(inner))
 }
 
 /// Adds `authorization: Bearer <token>` to every call.

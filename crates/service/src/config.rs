@@ -72,6 +72,35 @@ impl Default for LogArgs {
     }
 }
 
+/// Where traces go.
+#[derive(Debug, Clone, Args)]
+pub struct TraceArgs {
+    /// OTLP collector that traces are sent to by gRPC, such as http://127.0.0.1:4317; empty: no traces
+    #[arg(long, env = "WINDLASS_OTLP_ENDPOINT", default_value = "", value_name = "URL", value_parser = parse_endpoint)]
+    pub otlp_endpoint: String,
+
+    /// Share of users' calls that begin a trace, 0 to 1; a call that comes with a trace follows its caller
+    #[arg(long, env = "WINDLASS_TRACE_SAMPLE", default_value_t = 1.0, value_name = "RATIO", value_parser = parse_ratio)]
+    pub trace_sample: f64,
+}
+
+impl TraceArgs {
+    /// The collector, if there is one.
+    pub fn endpoint(&self) -> Option<&str> {
+        (!self.otlp_endpoint.is_empty()).then_some(self.otlp_endpoint.as_str())
+    }
+}
+
+/// No traces.
+impl Default for TraceArgs {
+    fn default() -> Self {
+        Self {
+            otlp_endpoint: String::new(),
+            trace_sample: 1.0,
+        }
+    }
+}
+
 /// What every server can be told; flatten it into a service's own configuration.
 #[derive(Debug, Clone, Args)]
 pub struct ServerArgs {
@@ -98,6 +127,10 @@ pub struct ServerArgs {
     /// How the process logs
     #[command(flatten)]
     pub log: LogArgs,
+
+    /// Where its traces go
+    #[command(flatten)]
+    pub trace: TraceArgs,
 }
 
 /// For tests: any free port on loopback, no HTTP server.
@@ -110,6 +143,7 @@ impl Default for ServerArgs {
             request_timeout: Duration::from_secs(60),
             max_concurrent_requests: 1024,
             log: LogArgs::default(),
+            trace: TraceArgs::default(),
         }
     }
 }
@@ -135,6 +169,22 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
         .checked_mul(factor_ms)
         .map(Duration::from_millis)
         .ok_or_else(|| "too long".to_owned())
+}
+
+fn parse_endpoint(text: &str) -> Result<String, String> {
+    if !text.is_empty() {
+        crate::client::check_address(text).map_err(|error| error.to_string())?;
+    }
+    Ok(text.to_owned())
+}
+
+fn parse_ratio(text: &str) -> Result<f64, String> {
+    let ratio: f64 = text.parse().map_err(|_| "expected a number".to_owned())?;
+    if (0.0..=1.0).contains(&ratio) {
+        Ok(ratio)
+    } else {
+        Err("expected a number from 0 to 1".to_owned())
+    }
 }
 
 fn parse_filter(text: &str) -> Result<String, String> {
@@ -286,6 +336,16 @@ mod tests {
         );
         let filter = parse(&["--required", "r", "--log-level", "a=b=c"]).unwrap_err();
         assert!(filter.contains("(WINDLASS_LOG)"), "{filter}");
+        let endpoint = [
+            "--required",
+            "r",
+            "--otlp-endpoint",
+            "https://collector:4317",
+        ];
+        let endpoint = parse(&endpoint).unwrap_err();
+        assert!(endpoint.contains("(WINDLASS_OTLP_ENDPOINT)"), "{endpoint}");
+        let ratio = parse(&["--required", "r", "--trace-sample", "1.5"]).unwrap_err();
+        assert!(ratio.contains("(WINDLASS_TRACE_SAMPLE)"), "{ratio}");
     }
 
     #[test]

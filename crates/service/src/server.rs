@@ -63,6 +63,7 @@ pub struct GrpcServer {
     routes: Routes,
     names: Vec<&'static str>,
     long_lived: Vec<String>,
+    starts_traces: bool,
     request_timeout: Duration,
     drain_timeout: Duration,
     max_concurrent_requests: usize,
@@ -89,6 +90,7 @@ impl GrpcServer {
             routes: Routes::default(),
             names: Vec::new(),
             long_lived: Vec::new(),
+            starts_traces: false,
             request_timeout: args.request_timeout,
             drain_timeout: args.drain_timeout,
             max_concurrent_requests: args.max_concurrent_requests,
@@ -119,6 +121,14 @@ impl GrpcServer {
     #[must_use]
     pub fn long_lived(mut self, method: impl Into<String>) -> Self {
         self.long_lived.push(method.into());
+        self
+    }
+
+    /// A call that comes without a trace begins one, streams without end and health excepted. For servers
+    /// that users call.
+    #[must_use]
+    pub fn starts_traces(mut self) -> Self {
+        self.starts_traces = true;
         self
     }
 
@@ -160,7 +170,7 @@ impl GrpcServer {
         // Outermost first: a call comes down this column.
         let stack = ServiceBuilder::new()
             .layer(from_fn_with_state(Arc::new(methods), methods::find))
-            .layer(axum::middleware::from_fn(record::record))
+            .layer(from_fn_with_state(self.starts_traces, record::record))
             .layer(from_fn_with_state(
                 limit::Limit::new(self.max_concurrent_requests),
                 limit::limit,

@@ -127,10 +127,11 @@ async fn a_panic_is_internal_and_the_server_goes_on() {
     call(client, "WhoAmI", Request::new(())).await.unwrap();
 
     let metrics = windlass_service::telemetry::metrics_handle().render();
-    let counted = r#"grpc_server_requests_total{method="test.v1.Probe/Panic",code="INTERNAL"} 1"#;
+    let counted =
+        r#"windlass_rpc_requests_total{service="test.v1.Probe",method="Panic",code="INTERNAL"} 1"#;
     assert!(metrics.contains(counted), "{metrics}");
     assert!(
-        metrics.contains("grpc_server_request_duration_seconds_bucket"),
+        metrics.contains("windlass_rpc_duration_seconds_bucket"),
         "{metrics}"
     );
     assert!(!metrics.contains("NoSuch"));

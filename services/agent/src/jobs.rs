@@ -20,8 +20,10 @@ use futures::FutureExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::{Instrument, Span};
 use uuid::Uuid;
 use windlass_proto::v1;
+use windlass_service::trace;
 
 use crate::config::JobArgs;
 use crate::epochs::{Epochs, Leader};
@@ -179,9 +181,9 @@ impl Jobs {
         state.active.insert(context.workspace, job.clone());
         drop(state);
         let (inner, driven) = (inner.clone(), job.clone());
-        self.inner
-            .tracker
-            .spawn(async move { inner.drive(&driven, task).await });
+        let span = job.span();
+        let drive = async move { inner.drive(&driven, task).await };
+        self.inner.tracker.spawn(drive.instrument(span));
         Ok(job)
     }
 
@@ -256,6 +258,8 @@ impl Inner {
         };
         job.hold(permit);
         job.set(Phase::Running);
+        let running = metrics::gauge!("windlass_agent_jobs_running", "kind" => T::KIND.word());
+        running.increment(1.0);
         let began = Instant::now();
         let result = tokio::select! {
             biased;
@@ -263,6 +267,7 @@ impl Inner {
             result = guarded(task.run(job)) => result,
         };
         job.release_place();
+        running.decrement(1.0);
         self.finish(job, result, began.elapsed());
     }
 
@@ -300,10 +305,10 @@ impl Inner {
         )
         .record(took.as_secs_f64());
         let now = Utc::now();
-        let (workspace, op_id, kind) = (job.workspace, job.op_id, job.kind.word());
+        let (workspace, kind) = (job.workspace, job.kind.word());
         let phase = match result {
             Ok(()) => {
-                tracing::info!(%workspace, %op_id, kind, ?took, "job succeeded");
+                tracing::info!(kind, ?took, "job succeeded");
                 Phase::Succeeded(now)
             }
             // Stopping is no failure of the operation: it is asked for again. Nor is being given up.
@@ -311,7 +316,8 @@ impl Inner {
             // Nor is a leader's fall.
             Err(failure) if failure.reason == Reason::StaleEpoch => Phase::Refused(failure),
             Err(failure) => {
-                tracing::warn!(%workspace, %op_id, kind, ?took, reason = ?failure.reason, "job failed: {failure}");
+                tracing::warn!(kind, ?took, reason = ?failure.reason, "job failed: {failure}");
+                trace::failed(&Span::current(), failure.to_string());
                 Phase::Failed(failure, now)
             }
         };

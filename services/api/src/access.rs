@@ -2,9 +2,9 @@
 //! if it were not there.
 
 use tonic::{Request, Status};
-use windlass_db::WorkspaceRecord;
+use windlass_db::{WorkspaceRecord, write::api::Author};
 use windlass_domain::UserId;
-use windlass_service::{Identity, error::internal};
+use windlass_service::{Identity, TraceContext, error::internal};
 
 /// The user behind a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +25,14 @@ impl Caller {
             name: identity.name.clone(),
             admin: identity.admin,
         })
+    }
+
+    /// Whom a change is by, and in which trace.
+    pub fn author(&self) -> Author {
+        Author {
+            name: self.name.clone(),
+            trace: TraceContext::current().map(|context| context.to_string()),
+        }
     }
 
     /// The owner whose workspaces are in view; `None`: everybody's.

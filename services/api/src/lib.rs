@@ -81,6 +81,7 @@ pub async fn run(
     let grpc = GrpcServer::new(FILE_DESCRIPTOR_SET, authenticator, &config.server)
         .add_service(WorkspaceServiceServer::new(workspaces))
         .add_service(HostServiceServer::new(hosts::Hosts::new(pool)))
+        .starts_traces()
         .long_lived("windlass.v1.WorkspaceService/DownloadArchive")
         .long_lived("windlass.v1.WorkspaceService/VerifyArchive");
     let frame = Frame {

@@ -63,7 +63,7 @@ pub fn create(
     Ok(NewWorkspace {
         id: WorkspaceId(Uuid::new_v4()),
         owner: caller.id,
-        actor: caller.name.clone(),
+        author: caller.author(),
         request_id,
         name: name(workspace.name)?,
         description: description(workspace.description)?,

@@ -73,6 +73,7 @@ impl Workspaces {
     ) -> Result<(Caller, WorkspaceRecord), Status> {
         let caller = Caller::of(request)?;
         let id = validate::workspace_id("id", id).map_err(errors::invalid)?;
+        about(id);
         let record = self.in_view(&caller, id).await?;
         Ok((caller, record))
     }
@@ -103,6 +104,11 @@ impl Workspaces {
     }
 }
 
+/// Tells log and trace which workspace the call is about.
+fn about(id: WorkspaceId) {
+    tracing::Span::current().record("workspace_id", tracing::field::display(id));
+}
+
 #[tonic::async_trait]
 impl WorkspaceService for Workspaces {
     async fn create_workspace(
@@ -117,6 +123,7 @@ impl WorkspaceService for Workspaces {
         let created = self.pool.create_workspace(new, quota).await;
         match created.map_err(errors::database)? {
             Created::New(id) => {
+                about(id);
                 self.publisher.changed();
                 self.answer(id).await
             }
@@ -176,6 +183,7 @@ impl WorkspaceService for Workspaces {
     ) -> Answer<v1::Workspace> {
         let caller = Caller::of(&request)?;
         let update = validate::update(request.into_inner()).map_err(errors::invalid)?;
+        about(update.id);
         self.in_view(&caller, update.id).await?;
         let changed = self
             .pool
@@ -184,7 +192,7 @@ impl WorkspaceService for Workspaces {
                 update.seen,
                 update.changes,
                 self.settings.quota,
-                caller.name,
+                caller.author(),
             )
             .await;
         self.changed(update.id, changed.map_err(errors::database)?)
@@ -202,7 +210,7 @@ impl WorkspaceService for Workspaces {
         let id = record.workspace.id;
         let changed = self
             .pool
-            .delete_workspace(id, seen, discard_home, caller.name)
+            .delete_workspace(id, seen, discard_home, caller.author())
             .await;
         self.changed(id, changed.map_err(errors::database)?).await
     }
@@ -214,7 +222,10 @@ impl WorkspaceService for Workspaces {
         let (caller, record) = self.named(&request, &request.get_ref().id).await?;
         let id = record.workspace.id;
         let quota = self.settings.quota;
-        let changed = self.pool.undelete_workspace(id, quota, caller.name).await;
+        let changed = self
+            .pool
+            .undelete_workspace(id, quota, caller.author())
+            .await;
         self.changed(id, changed.map_err(errors::database)?).await
     }
 
@@ -229,7 +240,7 @@ impl WorkspaceService for Workspaces {
         let id = record.workspace.id;
         let changed = self
             .pool
-            .restore_workspace(id, seen, key, caller.name)
+            .restore_workspace(id, seen, key, caller.author())
             .await;
         self.changed(id, changed.map_err(errors::database)?).await
     }

@@ -62,6 +62,7 @@ impl Pass for Collect {
         }
         let (deleted, aborted_uploads) = self.delete(lease, agent, &plan, &request).await?;
         metrics::counter!("windlass_gc_deleted_objects_total").increment(deleted.len() as u64);
+        account(&plan);
         Ok(Verdict {
             report: Collected {
                 plan,
@@ -71,6 +72,29 @@ impl Pass for Collect {
             active: false,
         })
     }
+}
+
+/// What the pass found, by verdict, and whether it refused to delete.
+fn account(plan: &GcPlan) {
+    let verdict = |wanted: fn(&gc::Verdict) -> bool| {
+        let items = plan.items.iter().filter(|(_, verdict)| wanted(verdict));
+        items.count() as f64
+    };
+    let counts = [
+        (
+            "protected",
+            verdict(|v| matches!(v, gc::Verdict::Protected(_))),
+        ),
+        (
+            "waiting",
+            verdict(|v| matches!(v, gc::Verdict::Waiting { .. })),
+        ),
+        ("due", verdict(|v| matches!(v, gc::Verdict::Delete { .. }))),
+    ];
+    for (verdict, count) in counts {
+        metrics::gauge!("windlass_gc_groups", "verdict" => verdict).set(count);
+    }
+    metrics::gauge!("windlass_gc_refused").set(f64::from(u8::from(plan.refusal.is_some())));
 }
 
 impl Collect {

@@ -3,11 +3,13 @@
 //! - `tick`: one pass - load rows, look at all hosts, store what changed, wake wc
 //! - `look`: what one host shows, all-or-nothing per unit (containers and volumes; archives)
 //! - `gather`: what all hosts show, by workspace
+//! - `account`: metrics and spans of what passes saw
 //! - `events`: engine events as hints
 //! - `grpc`: ObserverService
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+mod account;
 mod events;
 mod gather;
 mod grpc;

@@ -17,6 +17,7 @@ use windlass_proto::{
 };
 
 use crate::{
+    account,
     events::Events,
     gather::Gathered,
     look::{HostView, look},
@@ -85,6 +86,7 @@ impl Pass for Observe {
         let changed = changed(&records, Gathered::from_views(&mut views), began_at);
 
         // Act.
+        let spans = account::spans(&records, &changed, began_at);
         let observation = Observation {
             began_at,
             hosts: host_results,
@@ -92,6 +94,8 @@ impl Pass for Observe {
             changed,
         };
         let written = self.pool.store_observation(lease, observation).await?;
+        drop(spans);
+        account::seen(&hosts, &views, began_at);
         if written > 0 {
             self.hints.publish(Channel::Wc).await;
             self.hints.publish(Channel::Watch).await;

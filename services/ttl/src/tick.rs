@@ -33,6 +33,13 @@ impl Pass for Expire {
             .pool
             .expire(lease, self.standby_ttl, self.archive_ttl)
             .await?;
+        for (to, moved) in [
+            ("STANDBY", expired.to_standby),
+            ("ARCHIVED", expired.to_archived),
+        ] {
+            metrics::counter!("windlass_ttl_expired_total", "to" => to).increment(moved as u64);
+        }
+        metrics::counter!("windlass_ttl_activities_total").increment(accesses as u64);
         if expired.to_standby + expired.to_archived > 0 {
             self.hints.publish(Channel::Wc).await;
             self.hints.publish(Channel::Watch).await;

@@ -9,6 +9,7 @@ use std::{
 };
 
 use tokio::sync::{Notify, Semaphore};
+use tracing::{Instrument, Span};
 use windlass_coordinator::{Agents, Channel, Hints};
 use windlass_db::WorkspaceRecord;
 use windlass_domain::{
@@ -17,7 +18,10 @@ use windlass_domain::{
     planner::{Action, Call},
 };
 
-use crate::call::{Answer, Order};
+use crate::{
+    account,
+    call::{Answer, Order},
+};
 
 /// A failure that a call told.
 #[derive(Debug)]
@@ -83,13 +87,15 @@ impl Dispatcher {
         std::mem::take(&mut lock(&self.shared).failures)
     }
 
-    /// Makes a call in the background, unless one for this workspace is still on its way.
+    /// Makes a call in the background, unless one for this workspace is still on its way. `span`: that of
+    /// the operation, if it is traced.
     pub fn call(
         &mut self,
         address: &str,
         record: &WorkspaceRecord,
         call: Call,
         epoch: Epoch,
+        span: Option<Span>,
     ) -> bool {
         let id = record.workspace.id;
         if !lock(&self.shared).in_flight.insert(id) {
@@ -102,13 +108,18 @@ impl Dispatcher {
             .entry((address.to_owned(), kind))
             .or_insert_with(|| Arc::new(Semaphore::new(places)));
         let limit = Arc::clone(limit);
+        let operation = record.workspace.control.operation;
+        let span = span.unwrap_or_else(|| account::call_span(id, call.op_id, operation));
         let order = Order::new(record, call, epoch, self.stop_grace);
         let (agents, address) = (Arc::clone(&self.agents), address.to_owned());
         let (hints, bell) = (self.hints.clone(), Arc::clone(&self.bell));
         let shared = Arc::clone(&self.shared);
-        tokio::spawn(async move {
+        let placed = async move {
+            let waiting = metrics::gauge!("windlass_wc_calls_waiting");
+            waiting.increment(1.0);
             // The semaphore is never closed; without a permit the call would only be less limited.
             let _permit = limit.acquire().await;
+            waiting.decrement(1.0);
             let in_flight = InFlight { shared, id };
             match order.place(&agents, &address).await {
                 Answer::Done => hints.publish(Channel::Observer).await,
@@ -124,7 +135,8 @@ impl Dispatcher {
                     bell.notify_one();
                 }
             }
-        });
+        };
+        tokio::spawn(placed.instrument(span));
         true
     }
 }

@@ -2,12 +2,14 @@
 //! it. What is judged and planned is `windlass_domain`'s; here it is carried out.
 //!
 //! - `tick`: one pass - load rows, reconcile each, store what changed, then call agents
+//! - `account`: metrics and spans of what passes decide
 //! - `dispatch`: calls to agents, outside the loop, limited per host and kind
 //! - `call`: one call, and what its answer means
 //! - `grpc`: WcService
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+mod account;
 mod call;
 mod dispatch;
 mod grpc;
@@ -91,6 +93,8 @@ pub async fn run(
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let args = &config.coordinator;
+    // Told from the start: an alert looks for an increase.
+    metrics::counter!("windlass_wc_stale_epoch_total").increment(0);
     let (pool, hints) = args.connect()?;
     let waker = hints.subscribe(Channel::Wc);
     let dispatcher = dispatch::Dispatcher::new(

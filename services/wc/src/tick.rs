@@ -16,7 +16,10 @@ use windlass_domain::{
 };
 use windlass_proto::v1::ReconcileResponse;
 
-use crate::dispatch::{CallFailure, Dispatcher};
+use crate::{
+    account::Account,
+    dispatch::{CallFailure, Dispatcher},
+};
 
 /// What somebody asks of a pass.
 #[derive(Debug, Default)]
@@ -57,6 +60,7 @@ pub struct Reconcile {
     hints: Hints,
     dispatcher: Dispatcher,
     policy: Policy,
+    account: Account,
 }
 
 impl Reconcile {
@@ -67,6 +71,7 @@ impl Reconcile {
             hints,
             dispatcher,
             policy,
+            account: Account::default(),
         }
     }
 }
@@ -95,6 +100,8 @@ impl Pass for Reconcile {
         let mut records = self.pool.living_workspaces().await?;
         let addresses = self.addresses().await?;
         let now = self.pool.now().await?;
+        self.account.begin();
+        self.account.census(&records);
         if let Some(id) = only {
             records.retain(|r| r.workspace.id == id);
             if records.is_empty() {
@@ -114,8 +121,9 @@ impl Pass for Reconcile {
                 new_op: OpId(uuid::Uuid::new_v4()),
             };
             let (next, call) = decide(record, &cx, failures.remove(&ws.id));
+            let span = self.account.decided(record, &next, now);
             if let Some(call) = call {
-                calls.push((record, call));
+                calls.push((record, call, span));
             }
             if next != ws.control {
                 changes.push(ControlChange::new(ws, next));
@@ -131,12 +139,16 @@ impl Pass for Reconcile {
             phase: None,
         };
         let held_back = self.store(lease, changes, &mut report).await?;
-        for (record, call) in calls {
+        self.account.stored(&held_back);
+        for (record, call, span) in calls {
             let id = record.workspace.id;
             let Some(address) = addresses.get(&record.workspace.host_id) else {
                 continue;
             };
-            if !held_back.contains(&id) && self.dispatcher.call(address, record, call, lease.epoch)
+            if !held_back.contains(&id)
+                && self
+                    .dispatcher
+                    .call(address, record, call, lease.epoch, span)
             {
                 report.counts.calls += 1;
             }

@@ -21,6 +21,22 @@ use windlass_domain::{
 
 use crate::{audit, error::Result, pool::Pool, schema::workspaces};
 
+/// Who asks for a change.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Author {
+    /// Their name, for the audit log.
+    pub name: String,
+    /// The trace of the call, a W3C traceparent: what is done about the wish is told in it.
+    pub trace: Option<String>,
+}
+
+/// Outside of any trace.
+impl From<String> for Author {
+    fn from(name: String) -> Self {
+        Self { name, trace: None }
+    }
+}
+
 /// A workspace to be.
 #[derive(Clone, Debug)]
 pub struct NewWorkspace {
@@ -28,8 +44,8 @@ pub struct NewWorkspace {
     pub id: WorkspaceId,
     /// Its owner.
     pub owner: UserId,
-    /// Who asks, for the audit log.
-    pub actor: String,
+    /// Who asks.
+    pub author: Author,
     /// Idempotency key of the client.
     pub request_id: Option<Uuid>,
     /// Its name.
@@ -162,7 +178,7 @@ impl Pool {
                     };
                     rows::insert(conn, &new, host).await?;
                     let detail = format!("{}, to be {}", new.image, new.desired);
-                    audit::add(conn, Some(new.id.0), &new.actor, "create", &detail).await?;
+                    audit::add(conn, Some(new.id.0), &new.author.name, "create", &detail).await?;
                     Ok(Created::New(new.id))
                 })
             })
@@ -180,8 +196,9 @@ impl Pool {
         seen: Option<i64>,
         changes: Changes,
         quota: Quota,
-        actor: String,
+        author: impl Into<Author> + Send,
     ) -> Result<Changed> {
+        let author = author.into();
         let changed = self
             .transaction(move |conn| {
                 Box::pin(async move {
@@ -204,8 +221,8 @@ impl Pool {
                         }
                     }
                     let detail = changes.describe();
-                    rows::apply(conn, id, changes).await?;
-                    audit::add(conn, Some(id.0), &actor, "update", &detail).await?;
+                    rows::apply(conn, id, changes, &author).await?;
+                    audit::add(conn, Some(id.0), &author.name, "update", &detail).await?;
                     Ok(Changed::Applied)
                 })
             })
@@ -222,8 +239,9 @@ impl Pool {
         id: WorkspaceId,
         seen: Option<i64>,
         discard_home: bool,
-        actor: String,
+        author: impl Into<Author> + Send,
     ) -> Result<Changed> {
+        let author = author.into();
         self.transaction(move |conn| {
             Box::pin(async move {
                 let Some(row) = rows::lock(conn, id).await? else {
@@ -235,13 +253,14 @@ impl Pool {
                 if row.deleted && (row.discard_home || !discard_home) {
                     return Ok(Changed::Applied);
                 }
-                rows::mark_deleted(conn, id, discard_home || row.discard_home).await?;
+                let discard = discard_home || row.discard_home;
+                rows::mark_deleted(conn, id, discard, &author).await?;
                 let detail = if discard_home {
                     "discard_home: the home is given up without an archive"
                 } else {
                     "a home that is only on a volume is archived first"
                 };
-                audit::add(conn, Some(id.0), &actor, "delete", detail).await?;
+                audit::add(conn, Some(id.0), &author.name, "delete", detail).await?;
                 Ok(Changed::Applied)
             })
         })
@@ -253,8 +272,9 @@ impl Pool {
         &self,
         id: WorkspaceId,
         quota: Quota,
-        actor: String,
+        author: impl Into<Author> + Send,
     ) -> Result<Changed> {
+        let author = author.into();
         let changed = self
             .transaction(move |conn| {
                 Box::pin(async move {
@@ -274,8 +294,8 @@ impl Pool {
                     if let Some(over) = quota::over_count(conn, row.owner, quota).await? {
                         return Ok(Changed::OverQuota(over));
                     }
-                    rows::unmark_deleted(conn, id).await?;
-                    audit::add(conn, Some(id.0), &actor, "undelete", "").await?;
+                    rows::unmark_deleted(conn, id, &author).await?;
+                    audit::add(conn, Some(id.0), &author.name, "undelete", "").await?;
                     Ok(Changed::Applied)
                 })
             })
@@ -293,8 +313,9 @@ impl Pool {
         id: WorkspaceId,
         seen: Option<i64>,
         key: String,
-        actor: String,
+        author: impl Into<Author> + Send,
     ) -> Result<Changed> {
+        let author = author.into();
         self.transaction(move |conn| {
             Box::pin(async move {
                 let Some(row) = rows::lock(conn, id).await? else {
@@ -316,8 +337,8 @@ impl Pool {
                 if ws.open_restore().is_some_and(|wish| wish.key == key) {
                     return Ok(Changed::Applied);
                 }
-                rows::wish_restore(conn, id, &key).await?;
-                audit::add(conn, Some(id.0), &actor, "restore", &key).await?;
+                rows::wish_restore(conn, id, &key, &author).await?;
+                audit::add(conn, Some(id.0), &author.name, "restore", &key).await?;
                 Ok(Changed::Applied)
             })
         })

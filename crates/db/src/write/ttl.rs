@@ -18,7 +18,7 @@ pub struct Expired {
 }
 
 const TO_STANDBY: &str = "
-UPDATE workspaces SET desired_state = 'STANDBY'
+UPDATE workspaces SET desired_state = 'STANDBY', trace_context = NULL
 WHERE phase = 'RUNNING' AND desired_state = 'RUNNING' AND operation = 'NONE' AND deleted_at IS NULL
   AND coalesce(standby_ttl_ms, $1 * 1000) > 0
   AND now() - greatest(last_access_at, phase_changed_at)
@@ -26,7 +26,7 @@ WHERE phase = 'RUNNING' AND desired_state = 'RUNNING' AND operation = 'NONE' AND
   AND (keep_awake_until IS NULL OR keep_awake_until <= now())";
 
 const TO_ARCHIVED: &str = "
-UPDATE workspaces SET desired_state = 'ARCHIVED'
+UPDATE workspaces SET desired_state = 'ARCHIVED', trace_context = NULL
 WHERE phase = 'STANDBY' AND desired_state = 'STANDBY' AND operation = 'NONE' AND deleted_at IS NULL
   AND coalesce(archive_ttl_ms, $1 * 1000) > 0
   AND now() - phase_changed_at

@@ -9,7 +9,7 @@ use crate::common::{ROLES, db};
 
 const WORKSPACE_INSERT: &str = "id owner_id host_id request_id name description image cpu_millis \
     memory_bytes pids standby_ttl_ms archive_ttl_ms checkpoint_interval_ms desired_state \
-    restore_request restore_key";
+    restore_request restore_key trace_context trace_context_at";
 
 /// What a role may do, besides reading: (role, table, privilege, columns).
 const GRANTED: &[(&str, &str, &str, &str)] = &[
@@ -20,7 +20,7 @@ const GRANTED: &[(&str, &str, &str, &str)] = &[
         "UPDATE",
         "name description image cpu_millis memory_bytes pids standby_ttl_ms archive_ttl_ms \
          checkpoint_interval_ms keep_awake_until desired_state deleted_at discard_home restore_request restore_key \
-         generation",
+         generation trace_context trace_context_at",
     ),
     ("api", "users", "INSERT", "name"),
     ("api", "hosts", "INSERT", "name address"),
@@ -49,7 +49,7 @@ const GRANTED: &[(&str, &str, &str, &str)] = &[
         "ttl",
         "workspaces",
         "UPDATE",
-        "last_access_at desired_state",
+        "last_access_at desired_state trace_context trace_context_at",
     ),
     ("gc", "gc_sightings", "INSERT", "name first_seen last_seen"),
     ("gc", "gc_sightings", "UPDATE", "name first_seen last_seen"),

@@ -1,7 +1,7 @@
 //! api's writes where they differ from what its own tests can reach: races and rows in rare states.
 
 use uuid::Uuid;
-use windlass_db::write::api::{Changed, Changes, Created, NewWorkspace, OverQuota, Quota};
+use windlass_db::write::api::{Author, Changed, Changes, Created, NewWorkspace, OverQuota, Quota};
 use windlass_domain::{DesiredState, WorkspaceId, control::Limits};
 
 use crate::common::{Db, db, generous};
@@ -10,7 +10,7 @@ async fn new(db: &Db, name: &str) -> NewWorkspace {
     NewWorkspace {
         id: WorkspaceId(Uuid::new_v4()),
         owner: db.user("ann").await,
-        actor: "ann".to_owned(),
+        author: "ann".to_owned().into(),
         request_id: None,
         name: name.to_owned(),
         description: String::new(),
@@ -70,7 +70,8 @@ async fn a_lowered_limit_stops_new_ones_only() {
         desired: Some(desired),
         ..Changes::default()
     };
-    let update = |desired, quota| api.update_workspace(id, None, to(desired), quota, "ann".into());
+    let update =
+        |desired, quota| api.update_workspace(id, None, to(desired), quota, "ann".to_owned());
     use DesiredState::{Running, Standby};
     assert_eq!(update(Running, none).await.unwrap(), Changed::Applied);
     assert_eq!(update(Standby, none).await.unwrap(), Changed::Applied);
@@ -147,4 +148,63 @@ async fn undelete_needs_a_home() {
             .unwrap(),
         Changed::Missing
     );
+}
+
+/// Whoever writes desired_state writes the trace it belongs to.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wish_brings_its_trace() {
+    const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let db = db().await;
+    let api = db.pool("api");
+    let traced = |trace: &str| Author {
+        name: "ann".to_owned(),
+        trace: Some(trace.to_owned()),
+    };
+    let mut first = new(&db, "first").await;
+    first.author = traced(TRACE);
+    let id = first.id;
+    api.create_workspace(first, generous()).await.unwrap();
+    let trace = async || db.record(id).await.trace.map(|(context, _)| context);
+    assert_eq!(trace().await.as_deref(), Some(TRACE));
+
+    let to = |desired| Changes {
+        desired: Some(desired),
+        ..Changes::default()
+    };
+    let named = Changes {
+        name: Some("renamed".to_owned()),
+        ..Changes::default()
+    };
+    let update = |changes, author| api.update_workspace(id, None, changes, generous(), author);
+    // A name gives nobody anything to do.
+    update(named, Author::default()).await.unwrap();
+    assert_eq!(trace().await.as_deref(), Some(TRACE));
+    let second = TRACE.replace("0af7", "1bf8");
+    update(to(DesiredState::Standby), traced(&second))
+        .await
+        .unwrap();
+    assert_eq!(trace().await.as_deref(), Some(second.as_str()));
+    // What belongs to it, and what comes much later.
+    let (_, since) = db.record(id).await.trace.unwrap();
+    let later = since + chrono::TimeDelta::hours(2);
+    assert!(db.record(id).await.trace_at(since).is_some());
+    assert_eq!(db.record(id).await.trace_at(later), None);
+    update(to(DesiredState::Running), Author::default())
+        .await
+        .unwrap();
+    assert_eq!(trace().await, None);
+
+    api.delete_workspace(id, None, false, traced(TRACE))
+        .await
+        .unwrap();
+    assert_eq!(trace().await.as_deref(), Some(TRACE));
+    // ttl's wish is in no trace.
+    let idle = "deleted_at = NULL, phase = 'RUNNING', desired_state = 'RUNNING', \
+                phase_changed_at = now() - interval '1 day'";
+    db.set(id, idle).await;
+    let (ttl, lease) = db.lead("ttl").await;
+    let day = chrono::TimeDelta::days(1);
+    let expired = ttl.expire(&lease, chrono::TimeDelta::minutes(1), day).await;
+    assert_eq!(expired.unwrap().to_standby, 1);
+    assert_eq!(trace().await, None);
 }

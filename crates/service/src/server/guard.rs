@@ -124,7 +124,7 @@ fn panicked(panic: &(dyn std::any::Any + Send)) -> Status {
         .copied()
         .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
         .unwrap_or("not a text");
-    metrics::counter!("grpc_server_panics_total").increment(1);
+    metrics::counter!("windlass_rpc_panics_total").increment(1);
     internal(format_args!("a method panicked: {text}"))
 }
 

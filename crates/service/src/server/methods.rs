@@ -8,6 +8,7 @@ use std::sync::Arc;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
+use metrics::{Label, SharedString};
 use prost::Message;
 use prost_types::FileDescriptorSet;
 
@@ -25,6 +26,8 @@ pub(super) const OPEN_SERVICES: [&str; 3] = [
 pub(super) struct Method {
     /// `package.Service/Method`, or `unknown`.
     pub name: Arc<str>,
+    /// Its `service` and `method` in metrics.
+    pub labels: [Label; 2],
     /// Needs no token; logged at debug level; not counted against the concurrency limit.
     pub open: bool,
     /// Lives as long as its client: no default deadline, ended when draining begins.
@@ -35,6 +38,7 @@ impl Method {
     fn unknown() -> Self {
         Self {
             name: Arc::from("unknown"),
+            labels: labels("unknown", "unknown"),
             open: false,
             long_lived: false,
         }
@@ -48,6 +52,15 @@ impl Method {
             .cloned()
             .unwrap_or_else(Self::unknown)
     }
+}
+
+/// Cloned for every call, so shared rather than copied.
+fn labels(service: &str, method: &str) -> [Label; 2] {
+    let shared = |text: &str| SharedString::from_shared(Arc::from(text));
+    [
+        Label::new("service", shared(service)),
+        Label::new("method", shared(method)),
+    ]
 }
 
 /// Every method of the descriptor set, by path.
@@ -78,6 +91,7 @@ impl Methods {
                         let method = Method {
                             long_lived: watches || long_lived.contains(&name),
                             open,
+                            labels: labels(&service_name, method.name()),
                             name: Arc::from(name.as_str()),
                         };
                         by_path.insert(format!("/{name}"), method);

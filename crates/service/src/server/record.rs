@@ -1,40 +1,55 @@
-//! Every call leaves a count, a duration and one log event with its code.
+//! Every call leaves a count, a duration and one log event with its code; and a span, if it is part of a
+//! trace.
 //!
 //! The code of a stream is known when its trailers pass, so the record is written when the body ends;
 //! a client that goes away first is CANCELLED.
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
 use axum::body::Body;
-use axum::extract::Request;
+use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Frame, SizeHint};
+use metrics::Label;
 use tonic::Code;
+use tracing::field::Empty;
 use tracing::{Instrument, Level, Span};
 
 use super::methods::Method;
+use crate::trace;
 
-pub(super) async fn record(request: Request, next: Next) -> Response {
+pub(super) async fn record(
+    State(starts_traces): State<bool>,
+    request: Request,
+    next: Next,
+) -> Response {
     let method = Method::of(&request);
     let span = if method.open {
         tracing::debug_span!("grpc", method = &*method.name)
     } else {
-        tracing::info_span!("grpc", method = &*method.name)
+        tracing::info_span!(
+            "grpc",
+            method = &*method.name,
+            trace_id = Empty,
+            workspace_id = Empty,
+            otel.kind = Empty
+        )
     };
+    let begins = starts_traces && !method.open && !method.long_lived;
+    trace::incoming(&span, &method.name, begins, request.headers());
     let mut call = Call {
-        method: method.name,
+        labels: method.labels,
         quiet: method.open,
         started: Instant::now(),
         code: Code::Cancelled,
         span: span.clone(),
     };
-    metrics::gauge!("grpc_server_in_flight").increment(1.0);
+    metrics::gauge!("windlass_rpc_in_flight").increment(1.0);
     let response = next.run(request).instrument(span).await;
     if let Some(code) = code_of(response.headers()) {
         call.code = code;
@@ -50,7 +65,7 @@ fn code_of(headers: &HeaderMap) -> Option<Code> {
 
 /// A call in progress; it is recorded when this is dropped, however the call ended.
 struct Call {
-    method: Arc<str>,
+    labels: [Label; 2],
     quiet: bool,
     started: Instant,
     code: Code,
@@ -61,14 +76,20 @@ impl Drop for Call {
     fn drop(&mut self) {
         let seconds = self.started.elapsed().as_secs_f64();
         let code = name(self.code);
-        let labels = [
-            ("method", self.method.to_string()),
-            ("code", code.to_owned()),
-        ];
-        metrics::gauge!("grpc_server_in_flight").decrement(1.0);
-        metrics::counter!("grpc_server_requests_total", &labels).increment(1);
-        metrics::histogram!("grpc_server_request_duration_seconds", "method" => self.method.to_string())
-            .record(seconds);
+        let [service, method] = self.labels.clone();
+        metrics::gauge!("windlass_rpc_in_flight").decrement(1.0);
+        metrics::histogram!(
+            "windlass_rpc_duration_seconds",
+            vec![service.clone(), method.clone()]
+        )
+        .record(seconds);
+        let labels = vec![service, method, Label::from_static_parts("code", code)];
+        metrics::counter!("windlass_rpc_requests_total", labels).increment(1);
+        trace::answered(
+            &self.span,
+            self.code,
+            level(self.code, false) == Level::WARN,
+        );
         let _entered = self.span.enter();
         match level(self.code, self.quiet) {
             Level::WARN => tracing::warn!(code, seconds, "call"),

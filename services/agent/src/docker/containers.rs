@@ -210,6 +210,7 @@ impl Engine {
     ///
     /// # Errors
     /// When the engine refuses; `Conflict` if the name is taken.
+    #[tracing::instrument(name = "engine create_container", skip_all)]
     pub async fn create_container(&self, new: &NewContainer) -> Result<String, DockerError> {
         let options = CreateContainerOptions {
             name: Some(new.name.clone()),
@@ -232,6 +233,7 @@ impl Engine {
     ///
     /// # Errors
     /// When the engine refuses.
+    #[tracing::instrument(name = "engine start_container", skip_all)]
     pub async fn start_container(&self, id: &str) -> Result<(), DockerError> {
         self.call("start the container", SLOW_TIMEOUT, async |docker| {
             docker
@@ -245,6 +247,7 @@ impl Engine {
     ///
     /// # Errors
     /// When the engine refuses.
+    #[tracing::instrument(name = "engine stop_container", skip_all)]
     pub async fn stop_container(&self, id: &str, grace: Duration) -> Result<(), DockerError> {
         let seconds = grace.as_secs() + u64::from(grace.subsec_nanos() > 0);
         let options = StopContainerOptions {
@@ -263,6 +266,7 @@ impl Engine {
     ///
     /// # Errors
     /// When the engine refuses or it is not gone in time.
+    #[tracing::instrument(name = "engine remove_container", skip_all)]
     pub async fn remove_container(&self, id: &str) -> Result<(), DockerError> {
         let options = || RemoveContainerOptions {
             v: true,

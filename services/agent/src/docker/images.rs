@@ -35,6 +35,7 @@ impl Engine {
     ///
     /// # Errors
     /// In the registry's or engine's words.
+    #[tracing::instrument(name = "engine pull_image", skip_all)]
     pub async fn pull_image(
         &self,
         image: &str,

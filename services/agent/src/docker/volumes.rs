@@ -66,6 +66,7 @@ impl Engine {
     ///
     /// # Errors
     /// When the engine refuses.
+    #[tracing::instrument(name = "engine create_volume", skip_all)]
     pub async fn create_volume(
         &self,
         name: &str,
@@ -96,6 +97,7 @@ impl Engine {
     ///
     /// # Errors
     /// `Conflict` if a container uses it.
+    #[tracing::instrument(name = "engine remove_volume", skip_all)]
     pub async fn remove_volume(&self, name: &str) -> Result<(), DockerError> {
         self.find(
             format!("remove volume {name}"),

@@ -86,6 +86,8 @@ impl Index {
                     snapshot.apply(change);
                 }
                 metrics::gauge!("windlass_agent_archives").set(snapshot.archives.len() as f64);
+                metrics::gauge!("windlass_agent_store_listed_timestamp_seconds")
+                    .set(snapshot.list_time.timestamp_millis() as f64 / 1000.0);
                 metrics::histogram!("windlass_agent_store_list_seconds")
                     .record(began.elapsed().as_secs_f64());
                 let snapshot = Arc::new(snapshot);

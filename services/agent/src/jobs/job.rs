@@ -6,8 +6,10 @@ use std::sync::{Mutex, PoisonError};
 use chrono::{DateTime, Utc};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio_util::sync::CancellationToken;
+use tracing::{Span, field::Empty};
 use uuid::Uuid;
 use windlass_proto::{convert, v1};
+use windlass_service::{TraceContext, trace};
 
 use super::progress::JobProgress;
 use crate::error::Failure;
@@ -138,6 +140,31 @@ impl Job {
             phase: watch::Sender::new(Phase::Checking),
             place: Mutex::new(None),
         }
+    }
+
+    /// Its span: in the log, and in the trace of the call that asked for it. It has no parent in the log, or
+    /// the call would seem to last as long as the job.
+    pub(super) fn span(&self) -> Span {
+        let kind = self.kind.word();
+        let span = tracing::info_span!(
+            parent: None,
+            "job",
+            workspace_id = %self.workspace,
+            op_id = %self.op_id,
+            kind,
+            trace_id = Empty
+        );
+        if let Some(caller) = TraceContext::current() {
+            trace::join(&span, &caller);
+            trace::name(&span, format!("agent job {kind}"));
+            let operation = self.kind.operation().as_str_name();
+            trace::attribute(
+                &span,
+                "operation",
+                operation.trim_start_matches("OPERATION_"),
+            );
+        }
+        span
     }
 
     /// The attempt it belongs to: the highest that asked for it.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tracing::Instrument;
 use uuid::Uuid;
 use windlass_archive::pack::{self, ArchiveSpec};
 use windlass_proto::v1;
@@ -39,7 +40,9 @@ impl Task for Archive {
         };
         let root = home::root(&volume)?;
         let (progress, cancel) = (job.progress.archive(), job.cancel.clone());
-        let marker = pack::archive(&tools.store, root, spec, progress, cancel).await?;
+        let marker = pack::archive(&tools.store, root, spec, progress, cancel)
+            .instrument(tracing::info_span!("s3 upload"))
+            .await?;
         count_bytes("archived", marker.size);
         tools.index.archived(&marker);
         Ok(())

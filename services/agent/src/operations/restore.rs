@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tracing::Instrument;
 use uuid::Uuid;
 use windlass_archive::unpack::{self, RestoreSpec};
 use windlass_archive::verify;
@@ -45,7 +46,9 @@ impl Task for Restore {
         };
         let (progress, cancel) = (job.progress.archive(), job.cancel.clone());
         let key = &self.archive_key;
-        let report = unpack::restore(&tools.store, key, root, spec, progress, cancel).await?;
+        let report = unpack::restore(&tools.store, key, root, spec, progress, cancel)
+            .instrument(tracing::info_span!("s3 download"))
+            .await?;
         if !report.already_complete {
             count_bytes("restored", report.archive.size);
         }

@@ -32,7 +32,7 @@ fn named(name: &str) -> v1::Workspace {
 #[test]
 fn the_defaults_of_a_create() {
     let new = created(named("demo")).unwrap();
-    assert_eq!((new.owner, new.actor.as_str()), (caller().id, "ann"));
+    assert_eq!((new.owner, new.author.name.as_str()), (caller().id, "ann"));
     assert_eq!(new.image, "default/image");
     assert_eq!(new.desired, DesiredState::Running);
     assert_eq!((new.standby_ttl, new.archive_ttl), (None, None));

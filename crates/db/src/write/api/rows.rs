@@ -9,7 +9,7 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
 use windlass_domain::{DesiredState, UserId, WorkspaceId};
 
-use super::{Changes, NewWorkspace};
+use super::{Author, Changes, NewWorkspace};
 use crate::{
     error::Result,
     read::joined,
@@ -49,6 +49,23 @@ struct NewRow<'a> {
     archive_ttl_ms: Option<i64>,
     checkpoint_interval_ms: Option<i64>,
     desired_state: &'static str,
+    trace_context: Option<&'a str>,
+}
+
+/// Stands beside every write of a wish.
+macro_rules! traced {
+    ($author:expr) => {
+        (
+            workspaces::trace_context.eq($author.trace.as_deref()),
+            trace_time!(),
+        )
+    };
+}
+
+macro_rules! trace_time {
+    () => {
+        workspaces::trace_context_at.eq(diesel::dsl::sql::<Nullable<Timestamptz>>("now()"))
+    };
 }
 
 // Larger limits are refused where they come in; none is ever stored as "no limit".
@@ -134,22 +151,26 @@ pub(super) async fn insert(
     host: Uuid,
 ) -> Result<()> {
     diesel::insert_into(workspaces::table)
-        .values(NewRow {
-            id: new.id.0,
-            owner_id: new.owner.0,
-            host_id: host,
-            request_id: new.request_id,
-            name: &new.name,
-            description: &new.description,
-            image: &new.image,
-            cpu_millis: small(new.limits.cpu_millis),
-            memory_bytes: large(new.limits.memory_bytes),
-            pids: small(new.limits.pids),
-            standby_ttl_ms: milliseconds(new.standby_ttl),
-            archive_ttl_ms: milliseconds(new.archive_ttl),
-            checkpoint_interval_ms: milliseconds(new.checkpoint_interval),
-            desired_state: new.desired.as_str(),
-        })
+        .values((
+            NewRow {
+                id: new.id.0,
+                owner_id: new.owner.0,
+                host_id: host,
+                request_id: new.request_id,
+                name: &new.name,
+                description: &new.description,
+                image: &new.image,
+                cpu_millis: small(new.limits.cpu_millis),
+                memory_bytes: large(new.limits.memory_bytes),
+                pids: small(new.limits.pids),
+                standby_ttl_ms: milliseconds(new.standby_ttl),
+                archive_ttl_ms: milliseconds(new.archive_ttl),
+                checkpoint_interval_ms: milliseconds(new.checkpoint_interval),
+                desired_state: new.desired.as_str(),
+                trace_context: new.author.trace.as_deref(),
+            },
+            trace_time!(),
+        ))
         .execute(conn)
         .await?;
     Ok(())
@@ -159,7 +180,10 @@ pub(super) async fn apply(
     conn: &mut AsyncPgConnection,
     id: WorkspaceId,
     changes: Changes,
+    author: &Author,
 ) -> Result<()> {
+    // A new name gives nobody anything to do.
+    let wish = changes.desired.is_some() || changes.image.is_some();
     diesel::update(workspaces::table.find(id.0))
         .set((
             ChangeSet {
@@ -174,6 +198,7 @@ pub(super) async fn apply(
                 memory_bytes: changes.memory_bytes.map(large),
                 pids: changes.pids.map(small),
             },
+            wish.then(|| traced!(author)),
             workspaces::generation.eq(workspaces::generation + 1),
         ))
         .execute(conn)
@@ -185,6 +210,7 @@ pub(super) async fn mark_deleted(
     conn: &mut AsyncPgConnection,
     id: WorkspaceId,
     discard_home: bool,
+    author: &Author,
 ) -> Result<()> {
     let deleted_at = diesel::dsl::sql::<Nullable<Timestamptz>>("coalesce(deleted_at, now())");
     diesel::update(workspaces::table.find(id.0))
@@ -192,6 +218,7 @@ pub(super) async fn mark_deleted(
             workspaces::desired_state.eq(DesiredState::Deleted.as_str()),
             workspaces::deleted_at.eq(deleted_at),
             workspaces::discard_home.eq(discard_home),
+            traced!(author),
             workspaces::generation.eq(workspaces::generation + 1),
         ))
         .execute(conn)
@@ -199,12 +226,17 @@ pub(super) async fn mark_deleted(
     Ok(())
 }
 
-pub(super) async fn unmark_deleted(conn: &mut AsyncPgConnection, id: WorkspaceId) -> Result<()> {
+pub(super) async fn unmark_deleted(
+    conn: &mut AsyncPgConnection,
+    id: WorkspaceId,
+    author: &Author,
+) -> Result<()> {
     diesel::update(workspaces::table.find(id.0))
         .set((
             workspaces::desired_state.eq(DesiredState::Archived.as_str()),
             workspaces::deleted_at.eq(None::<DateTime<Utc>>),
             workspaces::discard_home.eq(false),
+            traced!(author),
             workspaces::generation.eq(workspaces::generation + 1),
         ))
         .execute(conn)
@@ -216,11 +248,13 @@ pub(super) async fn wish_restore(
     conn: &mut AsyncPgConnection,
     id: WorkspaceId,
     key: &str,
+    author: &Author,
 ) -> Result<()> {
     diesel::update(workspaces::table.find(id.0))
         .set((
             workspaces::restore_request.eq(Uuid::new_v4()),
             workspaces::restore_key.eq(key),
+            traced!(author),
             workspaces::generation.eq(workspaces::generation + 1),
         ))
         .execute(conn)
