@@ -35,6 +35,22 @@ kustomize_from_debian() {
     rm -rf "$dir"
 }
 
+# promtool alone, out of Debian's package (19 MB): nothing is installed, and no Prometheus is started.
+promtool_from_debian() {
+    command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null || return 1
+    say "taking promtool from Debian's prometheus"
+    local dir=$tools/prometheus
+    rm -rf "$dir"
+    mkdir -p "$dir" "$tools/bin"
+    (cd "$dir" && { apt-get -qq -o APT::Sandbox::User= download prometheus || {
+        { [ "$(id -u)" = 0 ] || return 1; } && apt-get -qq update &&
+            apt-get -qq -o APT::Sandbox::User= download prometheus
+    }; }) || return 1
+    dpkg-deb --fsys-tarfile "$dir"/prometheus_*.deb | tar -x -C "$dir" ./usr/bin/promtool || return 1
+    mv "$dir/usr/bin/promtool" "$tools/bin/promtool"
+    rm -rf "$dir"
+}
+
 if kubectl_kustomizes; then
     export KUSTOMIZE="kubectl kustomize"
 else
@@ -45,6 +61,12 @@ else
     }
     export KUSTOMIZE="kustomize build"
 fi
+
+PATH=$PATH:$tools/bin
+command -v promtool >/dev/null || promtool_from_debian || {
+    say "promtool is missing, and not installable here (Debian's package prometheus has it)"
+    exit 1
+}
 
 venv=$tools/k8s
 if ! cmp -s "$here/requirements.txt" "$venv/installed.txt"; then

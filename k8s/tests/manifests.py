@@ -17,6 +17,7 @@ WORKLOADS = ("Deployment", "DaemonSet", "StatefulSet", "Job")
 # Custom resources: Kubernetes' own schemas do not know them. Policies look at them instead.
 CUSTOM = {
     ("monitoring.coreos.com/v1", "ServiceMonitor"),
+    ("monitoring.coreos.com/v1", "PrometheusRule"),
     ("gateway.networking.k8s.io/v1", "Gateway"),
     ("gateway.networking.k8s.io/v1", "GRPCRoute"),
 }

@@ -1,0 +1,152 @@
+"""For each alert: a world in which it fires, and worlds in which it does not.
+
+A case is (when, {series: values}); values are in promtool's notation, one each minute.
+"""
+
+LED = {
+    'windlass_leader{job="windlass-wc", instance="a"}': "1+0x60",
+    'windlass_leader{job="windlass-wc", instance="b"}': "0+0x60",
+}
+GC_LED = {
+    'windlass_leader{job="windlass-gc", instance="a"}': "1+0x60",
+    'windlass_leader{job="windlass-gc", instance="b"}': "0+0x60",
+}
+
+
+def ticks(ok, error):
+    return {
+        'windlass_tick_duration_seconds_count{job="windlass-wc", result="ok"}': ok,
+        'windlass_tick_duration_seconds_count{job="windlass-wc", result="error"}': error,
+    }
+
+
+def waits(fast, slow):
+    """Connections that came within a second, and all of them."""
+    series = 'windlass_db_pool_wait_seconds_bucket{job="windlass-api", le="%s"}'
+    return {series % "1": fast, series % "5": slow, series % "+Inf": slow}
+
+
+FIRES = {
+    "WindlassServiceDown": ("5m", {'up{job="windlass-api", instance="a"}': "1 0+0x10"}),
+    "WindlassNotReady": (
+        "10m", {'windlass_ready{job="windlass-api", instance="a", check="postgres"}': "0+0x20"},
+    ),
+    "WindlassNoLeader": ("5m", {k: "0+0x10" for k in LED}),
+    "WindlassTicksFailing": ("15m", ticks("5+0x20", "0+6x20")),
+    "WindlassTicksStale": (
+        "5m", {'windlass_tick_last_success_timestamp_seconds{job="windlass-observer"}': "0+0x10"},
+    ),
+    "WindlassRpcErrors": (
+        "15m",
+        {'windlass_rpc_requests_total{job="windlass-api", service="s", method="m", code="INTERNAL"}': "0+1x20"},
+    ),
+    "WindlassPoolExhausted": ("15m", waits("0+1x20", "0+60x20")),
+    "WindlassHintsLost": (
+        "20m", {'windlass_hints_lost_total{job="windlass-api", channel="wc:wake"}': "0+1x30"},
+    ),
+    "WindlassObservationStale": (
+        "5m",
+        {
+            'windlass_host_observed_timestamp_seconds{instance="a", host="h"}': "0+0x10",
+            'windlass_host_observed_timestamp_seconds{instance="b", host="h"}': "30+0x10",
+        },
+    ),
+    "WindlassStoreUnreachable": ("5m", {'windlass_agent_store_reachable{instance="a"}': "0+0x10"}),
+    "WindlassStoreListingStale": (
+        "20m", {'windlass_agent_store_listed_timestamp_seconds{instance="a"}': "0+0x30"},
+    ),
+    "WindlassJobsQueued": (
+        "20m", {'windlass_agent_jobs_queued{instance="a", kind="archive"}': "3+0x30"},
+    ),
+    "WindlassAgentStaleEpoch": ("10m", {'windlass_wc_stale_epoch_total{instance="a"}': "0+1x20"}),
+    "WindlassOperationsFailing": (
+        "16m", {'windlass_operation_failures_total{operation="STARTING", reason="CrashLoop"}': "1+1x20"},
+    ),
+    "WindlassWorkspacesInError": (
+        "10m",
+        LED | {'windlass_workspaces{job="windlass-wc", instance="a", phase="ERROR"}': "2+0x20"},
+    ),
+    "WindlassGcStopped": (
+        "5m", GC_LED | {'windlass_gc_refused{job="windlass-gc", instance="a"}': "1+0x10"},
+    ),
+    "WindlassGcNotRun": (
+        "13h", {'windlass_tick_last_success_timestamp_seconds{job="windlass-gc"}': "0+0x800"},
+    ),
+}
+
+QUIET = {
+    "WindlassServiceDown": [
+        ("5m", {'up{job="windlass-api", instance="a"}': "1+0x10"}),
+        ("5m", {'up{job="another", instance="a"}': "0+0x10"}),
+        # A restart is an ordinary event.
+        ("3m", {'up{job="windlass-api", instance="a"}': "1 0 1 1"}),
+    ],
+    "WindlassNotReady": [
+        ("10m", {'windlass_ready{job="windlass-api", instance="a", check="postgres"}': "1+0x20"}),
+        ("3m", {'windlass_ready{job="windlass-api", instance="a", check="postgres"}': "0+0x20"}),
+    ],
+    "WindlassNoLeader": [("5m", LED)],
+    "WindlassTicksFailing": [
+        ("15m", ticks("0+6x20", "0+0x20")),
+        # Some fail, as when a host goes away; others do not.
+        ("15m", ticks("0+6x20", "0+6x20")),
+    ],
+    "WindlassTicksStale": [
+        ("5m", {'windlass_tick_last_success_timestamp_seconds{job="windlass-observer"}': "0+60x10"}),
+        # The follower's is old; the leader's counts.
+        (
+            "5m",
+            {
+                'windlass_tick_last_success_timestamp_seconds{job="windlass-wc", instance="a"}': "0+60x10",
+                'windlass_tick_last_success_timestamp_seconds{job="windlass-wc", instance="b"}': "0+0x10",
+            },
+        ),
+        ("5m", {'windlass_tick_last_success_timestamp_seconds{job="windlass-gc"}': "0+0x10"}),
+    ],
+    "WindlassRpcErrors": [
+        (
+            "15m",
+            {'windlass_rpc_requests_total{job="windlass-api", service="s", method="m", code="NOT_FOUND"}': "0+1x20"},
+        ),
+    ],
+    "WindlassPoolExhausted": [("15m", waits("0+60x20", "0+60x20"))],
+    "WindlassHintsLost": [
+        ("20m", {'windlass_hints_lost_total{job="windlass-api", channel="wc:wake"}': "7+0x30"}),
+    ],
+    "WindlassObservationStale": [
+        (
+            "5m",
+            {
+                'windlass_host_observed_timestamp_seconds{instance="a", host="h"}': "0+0x10",
+                'windlass_host_observed_timestamp_seconds{instance="b", host="h"}': "0+60x10",
+            },
+        ),
+    ],
+    "WindlassStoreUnreachable": [
+        ("5m", {'windlass_agent_store_reachable{instance="a"}': "1+0x10"}),
+    ],
+    "WindlassStoreListingStale": [
+        ("20m", {'windlass_agent_store_listed_timestamp_seconds{instance="a"}': "0+60x30"}),
+    ],
+    "WindlassJobsQueued": [
+        ("20m", {'windlass_agent_jobs_queued{instance="a", kind="archive"}': "0+0x30"}),
+        ("20m", {'windlass_agent_jobs_queued{instance="a", kind="archive"}': "3+0x9 0 3+0x20"}),
+    ],
+    "WindlassAgentStaleEpoch": [("15m", {'windlass_wc_stale_epoch_total{instance="a"}': "4+0x20"})],
+    "WindlassOperationsFailing": [
+        ("20m", {'windlass_operation_failures_total{operation="STARTING", reason="CrashLoop"}': "0+0x10 2+0x20"}),
+    ],
+    "WindlassWorkspacesInError": [
+        ("10m", LED | {'windlass_workspaces{job="windlass-wc", instance="a", phase="ERROR"}': "0+0x20"}),
+        # What a former leader last knew does not count.
+        ("10m", LED | {'windlass_workspaces{job="windlass-wc", instance="b", phase="ERROR"}': "2+0x20"}),
+        ("10m", LED | {'windlass_workspaces{job="windlass-wc", instance="a", phase="RUNNING"}': "2+0x20"}),
+    ],
+    "WindlassGcStopped": [
+        ("5m", GC_LED | {'windlass_gc_refused{job="windlass-gc", instance="a"}': "0+0x10"}),
+        ("5m", GC_LED | {'windlass_gc_refused{job="windlass-gc", instance="b"}': "1+0x10"}),
+    ],
+    "WindlassGcNotRun": [
+        ("13h", {'windlass_tick_last_success_timestamp_seconds{job="windlass-gc"}': "0+60x800"}),
+    ],
+}
