@@ -181,6 +181,25 @@ impl World {
         .expect("a list of hosts");
     }
 
+    /// Stops every service, and loses everything that is in the database but its schema, the admin and the
+    /// roles' passwords. Bucket, engine and the agent's own folder stay.
+    pub async fn lose_database(&mut self) {
+        for name in Name::ALL {
+            self.services.stop(name).await;
+        }
+        self.sql("DROP SCHEMA public CASCADE");
+        self.sql("CREATE SCHEMA public");
+        migrate(&self.postgres, &self.token).await;
+    }
+
+    /// Starts every service again.
+    pub async fn start_services(&mut self) {
+        for name in Name::ALL {
+            self.services.start(name);
+        }
+        self.ready().await;
+    }
+
     /// Where a service listens.
     pub fn address(&self, name: Name) -> String {
         self.services.address(name)

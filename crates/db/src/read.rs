@@ -19,8 +19,21 @@ use crate::{
     error::Result,
     pool::Pool,
     rows::{HostRecord, HostRow, JoinedRow, WorkspaceRecord},
-    schema::{hosts, workspaces},
+    schema::{hosts, users as owners, workspaces},
 };
+
+/// A workspace that has a row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KnownWorkspace {
+    /// Its id.
+    pub id: WorkspaceId,
+    /// Name of its owner.
+    pub owner: String,
+    /// Its name.
+    pub name: String,
+    /// Whether it is deleted.
+    pub deleted: bool,
+}
 
 /// A workspace query before its filter: `joined!()`, selected as [`JoinedRow`].
 macro_rules! joined {
@@ -87,6 +100,28 @@ impl Pool {
             .load(&mut conn)
             .await?;
         Ok(counts.into_iter().map(|(id, n)| (HostId(id), n)).collect())
+    }
+
+    /// Every workspace that has a row, deleted and gone ones included.
+    pub async fn known_workspaces(&self) -> Result<Vec<KnownWorkspace>> {
+        let mut conn = self.get().await?;
+        let rows: Vec<(uuid::Uuid, String, String, Option<DateTime<Utc>>)> = workspaces::table
+            .inner_join(owners::table)
+            .select((
+                workspaces::id,
+                owners::name,
+                workspaces::name,
+                workspaces::deleted_at,
+            ))
+            .load(&mut conn)
+            .await?;
+        let known = |(id, owner, name, deleted_at): (_, _, _, Option<_>)| KnownWorkspace {
+            id: WorkspaceId(id),
+            owner,
+            name,
+            deleted: deleted_at.is_some(),
+        };
+        Ok(rows.into_iter().map(known).collect())
     }
 
     /// PostgreSQL's clock, by which every stored time goes.

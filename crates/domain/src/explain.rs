@@ -76,9 +76,13 @@ pub fn explain(
             Judgement::Phase(phase) => wanted(ws, phase),
             Judgement::Broken(_) | Judgement::StillBroken | Judgement::Undecided => Operation::None,
         };
-        let restore = ws.due_restore().filter(|_| c.phase == Phase::Archived);
-        if let (Operation::None, Some(wish)) = (planned, restore) {
+        let becomes_home = matches!(c.phase, Phase::Archived | Phase::Pending);
+        let restore = ws.open_restore().filter(|_| becomes_home);
+        let due = ws.due_restore().is_some();
+        if let (Operation::None, Some(wish), true) = (planned, restore, due) {
             e.next = format!("archive {} becomes its home", wish.key);
+        } else if c.phase == Phase::Pending && restore.is_some() && planned == Operation::None {
+            e.next = "it waits until its archive is observed".to_owned();
         } else if planned != Operation::None {
             e.next = format!("{planned} begins");
             e.next_at = c.retry_at.filter(|at| *at > now);

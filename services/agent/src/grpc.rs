@@ -132,11 +132,15 @@ impl AgentService for Agent {
             self.index().snapshot()?
         };
         let prefix = format!("{}{}", self.tools.store.prefix(), request.prefix);
-        Ok(streamed(archive_chunks(
-            &snapshot,
-            &prefix,
-            request.include_loose,
-        )))
+        let chunks = archive_chunks(&snapshot, &prefix, request.include_loose);
+        let index = self.index().clone();
+        Ok(streamed(chunks.map(move |mut chunk| {
+            if request.include_labels {
+                let keys = chunk.archives.iter().map(|a| a.key.as_str());
+                chunk.labels = keys.map(|key| index.label(key)).collect();
+            }
+            chunk
+        })))
     }
 
     async fn list_changes(

@@ -127,7 +127,7 @@ fn may_pass_elsewhere(status: &Status) -> bool {
 }
 
 /// An agent's refusal as our own, without the headers it came with.
-fn handed_on(status: &Status) -> Status {
+pub fn handed_on(status: &Status) -> Status {
     match (status.code(), reason_of(status)) {
         (Code::Unauthenticated, _) => errors::archives_not_configured(),
         (_, None) => errors::agent_unavailable(status.message()),

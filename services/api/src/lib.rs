@@ -7,6 +7,7 @@
 //! - `validate`, `filter`, `page`: requests to domain values, pure
 //! - `present`, `explain`: rows to answers
 //! - `archives`: archives read through an agent
+//! - `rebuild`: rows of workspaces that only the bucket knows
 //! - `watch`: one poller for all watchers
 //! - `database`: readiness, and the default host
 //! - `publish`: hints after commit
@@ -27,6 +28,7 @@ mod opaque;
 mod page;
 mod present;
 mod publish;
+mod rebuild;
 mod validate;
 mod watch;
 mod workspaces;
@@ -76,14 +78,23 @@ pub async fn run(
     let authenticator = Arc::new(auth::TokenAuthenticator::new(pool.clone()));
     let token = config.service_token.as_deref();
     let archives = archives::Archives::new(pool.clone(), token);
-    let workspaces =
-        workspaces::Workspaces::new(pool.clone(), config.settings(), publisher, watch, archives);
+    let image = config.default_image.clone();
+    let rebuilder = rebuild::Rebuilder::new(pool.clone(), token, image);
+    let workspaces = workspaces::Workspaces::new(
+        pool.clone(),
+        config.settings(),
+        publisher,
+        watch,
+        archives,
+        rebuilder,
+    );
     let grpc = GrpcServer::new(FILE_DESCRIPTOR_SET, authenticator, &config.server)
         .add_service(WorkspaceServiceServer::new(workspaces))
         .add_service(HostServiceServer::new(hosts::Hosts::new(pool)))
         .starts_traces()
         .long_lived("windlass.v1.WorkspaceService/DownloadArchive")
-        .long_lived("windlass.v1.WorkspaceService/VerifyArchive");
+        .long_lived("windlass.v1.WorkspaceService/VerifyArchive")
+        .long_lived("windlass.v1.WorkspaceService/RebuildWorkspaces");
     let frame = Frame {
         grpc,
         readiness,

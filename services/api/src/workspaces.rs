@@ -14,7 +14,7 @@ use windlass_proto::{
     convert::{InvalidField, timestamp},
     v1::{self, workspace_service_server::WorkspaceService},
 };
-use windlass_service::error::internal;
+use windlass_service::{Identity, error::internal};
 
 use crate::{
     access::Caller,
@@ -22,6 +22,7 @@ use crate::{
     config::Settings,
     errors, explain, filter, page, present,
     publish::Publisher,
+    rebuild::{self, Rebuilder},
     validate,
     watch::{Stream, Watch},
 };
@@ -33,6 +34,7 @@ pub struct Workspaces {
     publisher: Publisher,
     watch: Watch,
     archives: Archives,
+    rebuilder: Rebuilder,
 }
 
 type Answer<T> = Result<Response<T>, Status>;
@@ -44,6 +46,7 @@ impl Workspaces {
         publisher: Publisher,
         watch: Watch,
         archives: Archives,
+        rebuilder: Rebuilder,
     ) -> Self {
         Self {
             pool,
@@ -51,6 +54,7 @@ impl Workspaces {
             publisher,
             watch,
             archives,
+            rebuilder,
         }
     }
 
@@ -314,6 +318,23 @@ impl WorkspaceService for Workspaces {
         let (_, record) = self.named(&request, &request.get_ref().id).await?;
         let key = request.into_inner().archive_key;
         Ok(Response::new(self.archives.download(&record, key).await?))
+    }
+
+    type RebuildWorkspacesStream = rebuild::Answer;
+
+    async fn rebuild_workspaces(
+        &self,
+        request: Request<v1::RebuildWorkspacesRequest>,
+    ) -> Answer<rebuild::Answer> {
+        Identity::of(&request)?.require_admin()?;
+        let caller = Caller::of(&request)?;
+        let request = request.into_inner();
+        let applied = request.apply;
+        let answer = self.rebuilder.run(&caller, request).await?;
+        if applied {
+            self.publisher.changed();
+        }
+        Ok(Response::new(answer))
     }
 
     async fn verify_archive(

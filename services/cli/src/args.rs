@@ -120,6 +120,8 @@ pub enum Command {
     Gc(GcCommand),
     /// Take a workspace out of ERROR
     Recover(RecoverArgs),
+    /// Make the rows of workspaces that the bucket knows and the database does not; tells only, unless --apply
+    Rebuild(RebuildArgs),
     /// Check every part of Windlass, and say what to do about what is wrong (exit code 1 then)
     Doctor,
     /// Run the whole system on this machine's loopback until Ctrl-C
@@ -445,6 +447,20 @@ pub struct RecoverArgs {
     pub adopt_volume: bool,
 }
 
+/// What is rebuilt.
+#[derive(Debug, Args)]
+pub struct RebuildArgs {
+    /// From the archives' commit markers, which say whose homes they are
+    #[arg(long, required = true)]
+    pub from_bucket: bool,
+    /// Do it
+    #[arg(long)]
+    pub apply: bool,
+    /// Also take back deletions of workspaces whose home is still there
+    #[arg(long)]
+    pub include_deleted: bool,
+}
+
 /// Where `up` keeps things.
 #[derive(Debug, Clone, Args)]
 pub struct UpArgs {
@@ -543,6 +559,8 @@ mod tests {
     fn nonsense_is_refused() {
         for line in [
             "windlass archive download x",
+            "windlass rebuild",
+            "windlass rebuild --apply",
             "windlass archive verify x --all --archive 1",
             "windlass",
             "windlass ws create",

@@ -180,6 +180,16 @@ impl WorkspaceService for Fake {
         let chunks = std::mem::take(&mut *self.download.lock().unwrap());
         Ok(Response::new(Box::pin(futures::stream::iter(chunks))))
     }
+    type RebuildWorkspacesStream =
+        Pin<Box<dyn Stream<Item = Result<v1::RebuildWorkspacesResponse, Status>> + Send>>;
+
+    async fn rebuild_workspaces(
+        &self,
+        _: Request<v1::RebuildWorkspacesRequest>,
+    ) -> Result<Response<Self::RebuildWorkspacesStream>, Status> {
+        not_here()
+    }
+
     async fn verify_archive(
         &self,
         _: Request<v1::VerifyArchiveRequest>,

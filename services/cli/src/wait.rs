@@ -42,7 +42,11 @@ enum Verdict {
 }
 
 fn judge(w: &v1::Workspace, goal: Goal) -> Verdict {
-    let idle = w.operation() == v1::Operation::None;
+    // A checkpoint moves it nowhere.
+    let idle = matches!(
+        w.operation(),
+        v1::Operation::None | v1::Operation::Checkpointing
+    );
     let exists = |key: &str| {
         let condition = w.conditions.iter().find(|c| c.r#type == key);
         condition.is_some_and(|c| c.status() != v1::ConditionStatus::False)
@@ -267,6 +271,8 @@ mod tests {
             judge(&workspace(P::Standby, O::None, D::Archived), goal),
             Verdict::Going
         );
+        let running = workspace(P::Running, O::Checkpointing, D::Running);
+        assert_eq!(judge(&running, Goal::Reached(D::Running)), Verdict::Done);
     }
 
     #[test]

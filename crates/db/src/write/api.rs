@@ -2,9 +2,11 @@
 
 mod hosts;
 mod quota;
+mod rebuild;
 mod rows;
 
 pub use quota::{OverQuota, Quota};
+pub use rebuild::{Rebuild, Rebuilt};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use diesel::{

@@ -10,6 +10,7 @@ mod grants;
 mod leader;
 mod migrate;
 mod observation;
+mod rebuild;
 mod ttl;
 mod watch;
 mod wishes;

@@ -8,6 +8,7 @@ use super::{
 use crate::{
     control::Workspace,
     error_reason::{ErrorReason, Failure, Severity},
+    home::Home,
     judge::home_volume_present,
     observation::exit_message,
     phase::{DesiredState, Operation, Phase},
@@ -16,11 +17,11 @@ use crate::{
 /// Begins the operation that is wanted, if any.
 pub(super) fn choose(mut ws: Workspace, cx: &Context) -> Plan {
     let before = ws.control.phase;
-    let Some(phase) = set_judged_phase(&mut ws, cx) else {
+    let Some(judged) = set_judged_phase(&mut ws, cx) else {
         return stopped(ws);
     };
-    forgive(&mut ws, phase, cx);
-    apply_restore(&mut ws, phase, cx);
+    forgive(&mut ws, judged, cx);
+    let phase = apply_restore(&mut ws, judged, cx);
     let operation = match wanted(&ws, phase) {
         Operation::None if checkpoint::is_due(&ws, phase, cx.now) => Operation::Checkpointing,
         wanted => wanted,
@@ -50,6 +51,8 @@ pub fn wanted(ws: &Workspace, phase: Phase) -> Operation {
         // A container that is left where none is wanted goes before anything else happens.
         (Phase::Pending | Phase::Archived, _) if container => Operation::Stopping,
         (Phase::Standby, D::Standby | D::Archived) if container => Operation::Stopping,
+        // No empty home for one that is to have an archive, whether or not that is observed yet.
+        (Phase::Pending, _) if ws.open_restore().is_some() => Operation::None,
         (Phase::Pending, D::Standby | D::Running) => Operation::Provisioning,
         (Phase::Pending, D::Archived) => Operation::CreateEmptyArchive,
         // An archived volume that is still there was not removed: ARCHIVING goes on with that.
@@ -88,16 +91,23 @@ fn forgive(ws: &mut Workspace, phase: Phase, cx: &Context) {
 }
 
 /// At ARCHIVED, with nothing left of what was the home before but its archive, the archive that is wished
-/// for becomes the home.
-fn apply_restore(ws: &mut Workspace, phase: Phase, cx: &Context) {
+/// for becomes the home. At PENDING it becomes the first home: a workspace that was rebuilt begins with
+/// such a wish. Returns the phase after that.
+fn apply_restore(ws: &mut Workspace, phase: Phase, cx: &Context) -> Phase {
     let container = ws.conditions.evidence.container.is_some();
-    if phase != Phase::Archived || container || leftover_volume(ws) || is_stale(cx) {
-        return;
+    let may = matches!(phase, Phase::Archived | Phase::Pending);
+    if !may || container || leftover_volume(ws) || is_stale(cx) {
+        return phase;
     }
-    if let Some(wish) = ws.due_restore().cloned() {
-        ws.control.archive_key = Some(wish.key);
-        ws.control.restore_applied = Some(wish.request);
+    let Some(wish) = ws.due_restore().cloned() else {
+        return phase;
+    };
+    ws.control.archive_key = Some(wish.key);
+    ws.control.restore_applied = Some(wish.request);
+    if phase == Phase::Pending {
+        ws.control.home = Home::archive(None);
     }
+    set_judged_phase(ws, cx).unwrap_or(phase)
 }
 
 /// A container that ended although it should run counts as a failure: once, when RUNNING is lost.

@@ -37,7 +37,6 @@ fn every_pair_goes_by_way_of_archived() {
             D::Running,
             O::Stopping,
         ),
-        (ws().pending(), D::Running, O::CreateEmptyArchive),
         (ws().in_error(), D::Running, O::None),
     ];
     for (w, desired, operation) in table {
@@ -75,6 +74,36 @@ fn at_archived_the_other_archive_becomes_the_home() {
         assert!(stored.open_restore().is_none());
         assert_eq!(after(&stored).control, stored.control, "once");
     }
+}
+
+/// A rebuilt workspace begins with a wish, and gets nothing else as its first home.
+#[test]
+fn at_pending_the_archive_becomes_the_first_home() {
+    for (desired, operation) in [(D::Archived, O::None), (D::Running, O::Restoring)] {
+        let w = wishing(ws().pending().desired(desired));
+        let next = plan(&w).next;
+        assert_eq!(next.home, Home::archive(None), "{desired}");
+        assert_eq!(next.archive_key, Some(key(OTHER)), "{desired}");
+        assert_eq!(next.restore_applied, APPLIED, "{desired}");
+        assert_eq!((next.phase, next.operation), (P::Archived, operation));
+        assert_eq!(after(&after(&w)).control, after(&w).control, "once");
+
+        // Not observed yet: neither an empty archive nor an empty volume in its place.
+        let early = ws().pending().desired(desired).wishes_restore(OTHER);
+        assert_eq!(plan(&early).next, early.control, "{desired}");
+        let e = explained(&early);
+        assert_eq!(e.next, "it waits until its archive is observed");
+        assert!(e.blockers[0].contains(&key(OTHER)), "{:?}", e.blockers);
+    }
+    let stale = Freshness {
+        host: Some(t(1)),
+        archives: Some(t(9_999)),
+    };
+    let w = wishing(ws().pending());
+    assert_eq!(plan_with(&w, &stale, now()).next, w.control);
+    let left = w.sees_container(ContainerState::Exited);
+    assert_eq!(plan(&left).next.operation, O::Stopping);
+    assert_eq!(plan(&left).next.home, Home::none());
 }
 
 #[test]

@@ -12,6 +12,7 @@ use windlass_archive::layout::{self, ParsedKey};
 use windlass_archive::marker::MAX_MARKER_BYTES;
 use windlass_archive::store::ObjectEntry;
 use windlass_archive::{ArchiveMarker, RestoreMarker, StoreError, StoreErrorKind};
+use windlass_proto::v1;
 use windlass_service::Backoff;
 
 use super::{Index, Snapshot, archive_info, restore_info};
@@ -196,6 +197,24 @@ impl Index {
             cache.insert(key.to_owned(), (etag.to_owned(), marker.clone()));
         });
         Ok(Some(marker))
+    }
+
+    /// What the marker of the archive at `key` says of its workspace, as of the last full list.
+    pub fn label(&self, key: &str) -> v1::WorkspaceLabel {
+        let marker = layout::marker_key(key);
+        let said = |name: &str, marker: &ArchiveMarker| {
+            marker.workspace.get(name).cloned().unwrap_or_default()
+        };
+        self.with_cache(|cache| match cache.get(&marker) {
+            Some((_, Marker::Archive(marker))) => v1::WorkspaceLabel {
+                name: said("name", marker),
+                owner: said("owner", marker),
+                image: said("image", marker),
+            },
+            Some((_, Marker::Restore(_) | Marker::Unreadable)) | None => {
+                v1::WorkspaceLabel::default()
+            }
+        })
     }
 
     fn parse(&self, key: &str, bytes: &[u8]) -> Result<Marker, String> {

@@ -106,6 +106,48 @@ fn waiting() -> Probe {
     }
 }
 
+/// Runs until it is asked to give up.
+struct Checkpointing;
+
+impl Task for Checkpointing {
+    const KIND: Kind = Kind::Checkpoint;
+
+    async fn check(&self, _: &Job) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    async fn run(&self, job: &Job) -> Result<(), Failure> {
+        job.cancel.cancelled().await;
+        Err(Failure::action("cancelled"))
+    }
+}
+
+#[tokio::test]
+async fn a_checkpoint_gives_way_to_whatever_else_is_asked_for() {
+    let f = fixture(1, 1);
+    let take = |workspace, op| f.jobs.submit(context(workspace, op, 0), Checkpointing);
+    take(1, 1).await.unwrap();
+    // It waits for the place of the other, and gives way there too.
+    let queued = take(2, 1).await.unwrap();
+    assert_eq!(queued.state(), v1::JobState::Queued);
+    // The same call joins it as any other.
+    take(1, 1).await.unwrap();
+    for workspace in [2, 1] {
+        let probe = Probe::default();
+        let stop = || {
+            f.jobs
+                .submit(context(workspace, 2, 0), Stopping(probe.clone()))
+        };
+        let busy = stop().await.unwrap_err();
+        assert_eq!(busy.reason, Reason::Busy, "not before it has ended");
+        let id = Uuid::from_u128(workspace);
+        until("the checkpoint ends", || !f.jobs.is_busy(id)).await;
+        assert!(f.jobs.list(Some(id)).is_empty(), "no failure is told");
+        stop().await.unwrap();
+        until("stopped", || probe.runs() == 1).await;
+    }
+}
+
 #[tokio::test]
 async fn the_same_call_joins_and_another_is_busy() {
     let f = fixture(2, 2);

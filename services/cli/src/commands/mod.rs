@@ -4,6 +4,7 @@ mod archive;
 mod doctor;
 mod gc;
 mod host;
+mod rebuild;
 mod recover;
 mod restore;
 mod workspace;
@@ -29,6 +30,7 @@ pub async fn run(cli: Cli) -> Result<ExitCode, CliError> {
         Command::Archive(command) => archive::run(&client()?, command, format).await?,
         Command::Host(command) => host::run(&client()?, command, format).await?,
         Command::Gc(command) => gc::run(&client()?, command, format).await?,
+        Command::Rebuild(args) => rebuild::run(&client()?, args, format).await?,
         Command::Recover(args) => recover::run(&client()?, args, format).await?,
         Command::Doctor => return doctor::run(&client()?, format).await,
         Command::Completion { shell } => {

@@ -104,6 +104,29 @@ pub fn archive(a: &v1::ArchiveInfo) -> Value {
     })
 }
 
+/// A workspace that the bucket knows.
+pub fn rebuilt(w: &v1::RebuiltWorkspace) -> Value {
+    json!({
+        "id": w.id,
+        "name": w.name,
+        "owner": w.owner,
+        "image": w.image,
+        "archive": w.archive.as_ref().map(archive),
+        "action": w.action().as_str_name(),
+        "note": w.note,
+    })
+}
+
+/// A volume of a workspace that is in no row.
+pub fn unknown_volume(v: &v1::UnknownVolume) -> Value {
+    json!({
+        "host": v.host,
+        "name": v.name,
+        "workspace_id": v.workspace_id,
+        "volume_id": v.volume_id,
+    })
+}
+
 /// The answer of ExplainWorkspace.
 pub fn explain(e: &v1::ExplainWorkspaceResponse) -> Value {
     json!({

@@ -248,6 +248,41 @@ fn kind(a: &v1::ArchiveInfo) -> String {
     }
 }
 
+/// Workspaces that the bucket knows, one per line.
+pub fn rebuilt(workspaces: &[v1::RebuiltWorkspace], now: DateTime<Utc>) -> String {
+    let mut table = table([
+        "ACTION", "NAME", "ID", "OWNER", "SAVED", "SIZE", "IMAGE", "NOTE",
+    ]);
+    for w in workspaces {
+        let archive = w.archive.clone().unwrap_or_default();
+        table.add_row([
+            short(w.action().as_str_name(), "REBUILD_ACTION_").to_owned(),
+            w.name.clone(),
+            w.id.chars().take(SHORT_ID).collect(),
+            w.owner.clone(),
+            ago(archive.create_time.as_ref(), now),
+            bytes(archive.bytes),
+            dash(&w.image).to_owned(),
+            dash(&w.note).to_owned(),
+        ]);
+    }
+    lines(&table)
+}
+
+/// Volumes of workspaces that are in no row, one per line.
+pub fn unknown_volumes(volumes: &[v1::UnknownVolume]) -> String {
+    let mut table = table(["HOST", "WORKSPACE", "VOLUME ID", "NAME"]);
+    for v in volumes {
+        table.add_row([
+            v.host.clone(),
+            dash(&v.workspace_id).to_owned(),
+            dash(&v.volume_id).to_owned(),
+            v.name.clone(),
+        ]);
+    }
+    lines(&table)
+}
+
 /// Hosts, one per line.
 pub fn hosts(hosts: &[v1::Host], now: DateTime<Utc>) -> String {
     let mut table = table([
