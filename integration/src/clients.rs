@@ -50,6 +50,13 @@ impl World {
         WcServiceClient::new(self.channel(Name::Wc))
     }
 
+    /// The workspace controller that listens there.
+    pub fn wc_at(&self, address: &str) -> WcServiceClient<AuthChannel> {
+        let token = Secret::from(self.token.as_str());
+        let channel = windlass_service::connect(address, &token).expect("a loopback address");
+        WcServiceClient::new(channel)
+    }
+
     /// The TTL runner.
     pub fn ttl(&self) -> TtlServiceClient<AuthChannel> {
         TtlServiceClient::new(self.channel(Name::Ttl))

@@ -9,7 +9,10 @@ use std::{
 };
 
 use rustix::process::Signal;
-use windlass_local::process::{Process, ProcessSpec};
+use windlass_local::{
+    ports::free_port,
+    process::{Process, ProcessSpec},
+};
 
 /// A service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -90,15 +93,27 @@ impl Services {
 
     /// Starts a service.
     pub fn start(&mut self, name: Name) {
+        let process = self.spawn(name, name.as_str(), self.ports[&name]);
+        self.running.insert(name, process);
+    }
+
+    /// Starts one more of a service, and says where it listens.
+    pub fn start_beside(&self, name: Name) -> (Process, String) {
+        let port = free_port().expect("a free port");
+        let process = self.spawn(name, &format!("{}-{port}", name.as_str()), port);
+        (process, format!("http://127.0.0.1:{port}"))
+    }
+
+    fn spawn(&self, name: Name, log: &str, port: u16) -> Process {
         let word = name.as_str();
-        let log = self.dir.join(format!("{word}.log"));
+        let log = self.dir.join(format!("{log}.log"));
         let mut spec = ProcessSpec::new(word, binary(&format!("windlass-{word}")), log);
         spec.die_with_parent = true;
         let upper = word.to_uppercase();
         let own = [
             (
                 format!("WINDLASS_{upper}_LISTEN"),
-                format!("127.0.0.1:{}", self.ports[&name]),
+                format!("127.0.0.1:{port}"),
             ),
             (
                 format!("WINDLASS_{upper}_HTTP_LISTEN"),
@@ -114,8 +129,7 @@ impl Services {
         ];
         let pair = |(k, v): (String, String)| (OsString::from(k), OsString::from(v));
         spec.env = self.env.clone().into_iter().chain(own).map(pair).collect();
-        let process = Process::spawn(&spec).expect("the service starts");
-        self.running.insert(name, process);
+        Process::spawn(&spec).expect("the service starts")
     }
 
     /// `kill -9`.

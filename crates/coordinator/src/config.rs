@@ -4,6 +4,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use clap::Args;
 use windlass_db::Pool;
+use windlass_domain::shard::MAX_SHARDS;
 use windlass_service::{PreviousServiceToken, Secret, StaticToken, parse_duration};
 
 use crate::{hints::Hints, run::Periods};
@@ -87,6 +88,14 @@ impl CoordinatorArgs {
         });
         format!("{machine}/{listen}")
     }
+}
+
+/// Among how many leaders a coordinator's work is divided.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct ShardArgs {
+    /// Shards that replicas divide among them; the same in all replicas
+    #[arg(long, env = "WINDLASS_SHARDS", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_SHARDS)))]
+    pub shards: u32,
 }
 
 /// How often a coordinator that hints wake makes passes.

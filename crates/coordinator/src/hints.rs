@@ -42,7 +42,7 @@ pub struct BadRedisUrl(String);
 #[derive(Debug)]
 pub struct Waker {
     wake: Arc<Notify>,
-    _listener: Option<AbortOnDropHandle<()>>,
+    _listener: Option<Arc<AbortOnDropHandle<()>>>,
 }
 
 impl Waker {
@@ -110,23 +110,39 @@ impl Hints {
 
     /// Listens to a channel for as long as the waker lives.
     pub fn subscribe(&self, channel: Channel) -> Waker {
-        let wake = Arc::new(Notify::new());
-        let listener = match &*self.0 {
-            Transport::Off => None,
-            Transport::Redis { .. } | Transport::Postgres(_) => {
-                let (hints, wake) = (self.clone(), Arc::clone(&wake));
-                Some(AbortOnDropHandle::new(tokio::spawn(async move {
-                    hints.listen(channel, &wake).await;
-                })))
-            }
-        };
+        let wake = Arc::<Notify>::default();
+        let listener = self.listener(channel, vec![Arc::clone(&wake)]);
         Waker {
             wake,
             _listener: listener,
         }
     }
 
-    async fn listen(&self, channel: Channel, wake: &Notify) {
+    /// As many wakers that share one listener, for as long as one of them lives.
+    pub fn subscribe_each(&self, channel: Channel, count: u32) -> Vec<Waker> {
+        let wakes: Vec<Arc<Notify>> = (0..count).map(|_| Arc::default()).collect();
+        let listener = self.listener(channel, wakes.clone());
+        let waker = |wake| Waker {
+            wake,
+            _listener: listener.clone(),
+        };
+        wakes.into_iter().map(waker).collect()
+    }
+
+    fn listener(
+        &self,
+        channel: Channel,
+        wakes: Vec<Arc<Notify>>,
+    ) -> Option<Arc<AbortOnDropHandle<()>>> {
+        if let Transport::Off = &*self.0 {
+            return None;
+        }
+        let hints = self.clone();
+        let task = tokio::spawn(async move { hints.listen(channel, &wakes).await });
+        Some(Arc::new(AbortOnDropHandle::new(task)))
+    }
+
+    async fn listen(&self, channel: Channel, wake: &[Arc<Notify>]) {
         let mut pauses = Backoff::RECONNECT.pauses();
         loop {
             match self.listen_once(channel, wake).await {
@@ -139,7 +155,7 @@ impl Hints {
     }
 
     /// Returns when the connection is lost. What was missed meanwhile is unknown, so connecting wakes.
-    async fn listen_once(&self, channel: Channel, wake: &Notify) -> Result<(), String> {
+    async fn listen_once(&self, channel: Channel, wakes: &[Arc<Notify>]) -> Result<(), String> {
         let received =
             metrics::counter!("windlass_hints_received_total", "channel" => channel.name());
         match &*self.0 {
@@ -149,24 +165,30 @@ impl Hints {
                     .subscribe(channel.name())
                     .await
                     .map_err(|e| e.to_string())?;
-                wake.notify_one();
+                ring(wakes);
                 let mut messages = pubsub.on_message();
                 while messages.next().await.is_some() {
                     received.increment(1);
-                    wake.notify_one();
+                    ring(wakes);
                 }
             }
             Transport::Postgres(pool) => {
                 let mut listener = pool.listen(channel).await.map_err(|e| e.to_string())?;
-                wake.notify_one();
+                ring(wakes);
                 while listener.next().await.is_some() {
                     received.increment(1);
-                    wake.notify_one();
+                    ring(wakes);
                 }
             }
             Transport::Off => {}
         }
         Ok(())
+    }
+}
+
+fn ring(wakes: &[Arc<Notify>]) {
+    for wake in wakes {
+        wake.notify_one();
     }
 }
 

@@ -1,4 +1,4 @@
-//! The loop of a coordinator: wait for leadership, then make passes until it is lost or the process
+//! The loop of one shard of a coordinator: wait for a term, then make passes until it is over or the process
 //! stops. Everything that asks for a pass - timer, hint, request - ends in the same call.
 
 use std::{fmt, future::Future, time::Duration};
@@ -9,10 +9,15 @@ use tokio::{
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
-use windlass_db::{DbError, DbErrorKind, Lease, Pool};
+use windlass_db::{DbError, DbErrorKind, Lease};
+use windlass_domain::Shard;
 use windlass_service::{Backoff, Readiness};
 
-use crate::{hints::Waker, leadership::Leadership, status::Status};
+use crate::{
+    election::{Term, View},
+    hints::Waker,
+    status::LoopStatus,
+};
 
 /// What a coordinator does: load, decide, act.
 pub trait Pass: Send + Sync + 'static {
@@ -21,7 +26,7 @@ pub trait Pass: Send + Sync + 'static {
     /// What a pass tells.
     type Report: Send + 'static;
 
-    /// Makes one pass under `lease`.
+    /// Makes one pass under `lease`, over what is in its shard.
     fn pass(
         &mut self,
         lease: &Lease,
@@ -99,209 +104,95 @@ impl Periods {
     }
 }
 
-type Answer<R> = oneshot::Sender<Result<R, RunError>>;
-type Requests<P> = mpsc::Receiver<(<P as Pass>::Request, Answer<<P as Pass>::Report>)>;
+pub(crate) type Answer<R> = oneshot::Sender<Result<R, RunError>>;
+pub(crate) type Requests<P> = mpsc::Receiver<(<P as Pass>::Request, Answer<<P as Pass>::Report>)>;
 
-/// A coordinator, ready to run.
-pub struct Coordinator<P: Pass> {
-    /// Its name: that of its leader row.
-    pub name: &'static str,
-    /// Who this process is.
-    pub holder: String,
-    /// The database.
-    pub pool: Pool,
-    /// How long a leader that is gone keeps others waiting.
-    pub lease_ttl: Duration,
-    /// How often passes are made.
+/// One shard's loop.
+pub(crate) struct Loop<P: Pass> {
+    pub shard: Shard,
     pub periods: Periods,
-    /// What else asks for a pass.
     pub waker: Waker,
-    /// What a pass does.
     pub pass: P,
+    pub requests: Requests<P>,
+    pub terms: mpsc::Receiver<Term>,
+    pub view: watch::Receiver<View>,
+    pub status: watch::Sender<LoopStatus>,
+    pub readiness: Readiness,
+    pub shutdown: CancellationToken,
+    /// Whether an election was seen.
+    pub knows: bool,
 }
 
-impl<P: Pass> fmt::Debug for Coordinator<P> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Coordinator")
-            .field("name", &self.name)
-            .field("holder", &self.holder)
-            .finish_non_exhaustive()
-    }
-}
-
-/// How the gRPC side talks to the loop.
-pub struct Handle<P: Pass> {
-    requests: mpsc::Sender<(P::Request, Answer<P::Report>)>,
-    status: watch::Receiver<Status>,
-}
-
-impl<P: Pass> Clone for Handle<P> {
-    fn clone(&self) -> Self {
-        Self {
-            requests: self.requests.clone(),
-            status: self.status.clone(),
-        }
-    }
-}
-
-impl<P: Pass> fmt::Debug for Handle<P> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Handle")
-    }
-}
-
-impl<P: Pass> Handle<P> {
-    /// Makes a pass now and waits for it.
-    ///
-    /// # Errors
-    /// When another process leads, the pass fails, or the service stops.
-    pub async fn run_now(&self, request: P::Request) -> Result<P::Report, RunError> {
-        let (answer, report) = oneshot::channel();
-        self.requests
-            .send((request, answer))
-            .await
-            .map_err(|_| RunError::Stopping)?;
-        report.await.unwrap_or(Err(RunError::Stopping))
-    }
-
-    /// How the coordinator is doing.
-    pub fn status(&self) -> Status {
-        self.status.borrow().clone()
-    }
-}
-
-impl<P: Pass> Coordinator<P> {
-    /// The handle, and the task that runs until `shutdown`.
-    pub fn start(
-        self,
-        readiness: Readiness,
-        shutdown: CancellationToken,
-    ) -> (Handle<P>, impl Future<Output = anyhow::Result<()>> + Send) {
-        let (requests_tx, requests) = mpsc::channel(64);
-        let (status_tx, status) = watch::channel(Status::default());
-        readiness.expect("passes");
-        metrics::gauge!("windlass_leader").set(0.0);
-        let handle = Handle {
-            requests: requests_tx,
-            status,
-        };
-        let task = Loop {
-            coordinator: self,
-            requests,
-            status: status_tx,
-            readiness,
-            shutdown,
-        };
-        (handle, task.run())
-    }
-}
-
-struct Loop<P: Pass> {
-    coordinator: Coordinator<P>,
-    requests: Requests<P>,
-    status: watch::Sender<Status>,
-    readiness: Readiness,
-    shutdown: CancellationToken,
+/// Waits until an election was seen.
+async fn seen(view: &mut watch::Receiver<View>) {
+    let _ = view.wait_for(|view| view.seen).await;
 }
 
 /// What made the loop stop waiting.
 enum Event<P: Pass> {
     Shutdown,
-    Lost,
+    Over,
     Due,
     Hint,
     Request(P::Request, Answer<P::Report>),
 }
 
 impl<P: Pass> Loop<P> {
-    async fn run(mut self) -> anyhow::Result<()> {
-        let mut failures = 0;
-        while !self.shutdown.is_cancelled() {
-            let c = &self.coordinator;
-            match Leadership::acquire(&c.pool, c.name, &c.holder, c.lease_ttl).await {
-                Ok(Some(leadership)) => {
-                    failures = 0;
-                    self.lead(leadership).await;
-                }
-                Ok(None) => {
-                    failures = 0;
-                    self.healthy();
-                    self.follow(c.lease_ttl / 3).await;
-                }
-                Err(error) => {
-                    failures += 1;
-                    self.unhealthy(&error);
-                    self.follow(Backoff::RECONNECT.after(failures)).await;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Waits as a follower, answering requests with who leads.
-    async fn follow(&mut self, pause: Duration) {
-        let row = self.coordinator.pool.leader(self.coordinator.name).await;
-        let holder = row.ok().flatten().map(|r| (r.holder, r.epoch));
-        self.status.send_modify(|s| {
-            s.leader = false;
-            s.active = false;
-            if let Some((holder, epoch)) = &holder {
-                (s.holder, s.epoch) = (holder.clone(), *epoch);
-            }
-        });
-        let until = Instant::now() + pause;
+    pub async fn run(mut self) -> anyhow::Result<()> {
         loop {
             tokio::select! {
-                () = self.shutdown.cancelled() => return,
-                () = tokio::time::sleep_until(until) => return,
+                biased;
+                () = self.shutdown.cancelled() => return Ok(()),
+                Some(term) = self.terms.recv() => {
+                    self.lead(term).await;
+                    self.healthy();
+                }
                 Some((_, answer)) = self.requests.recv() => {
-                    let leader = match &holder {
-                        Some((holder, _)) if !holder.is_empty() => format!("{holder} does"),
-                        _ => "nobody does right now".to_owned(),
-                    };
+                    let leader = self.view.borrow().leader(self.shard);
                     // Whoever asked may have gone away.
                     let _ = answer.send(Err(RunError::NotLeader(leader)));
                 }
+                // A follower is ready once it knows that it is one.
+                () = seen(&mut self.view), if !self.knows => {
+                    self.knows = true;
+                    if self.terms.is_empty() {
+                        self.healthy();
+                    }
+                }
             }
         }
     }
 
-    async fn lead(&mut self, leadership: Leadership) {
-        let lease = leadership.lease.clone();
-        tracing::info!(epoch = lease.epoch.0, "leading");
-        metrics::gauge!("windlass_leader_epoch").set(lease.epoch.0 as f64);
-        metrics::gauge!("windlass_leader").set(1.0);
+    async fn lead(&mut self, term: Term) {
+        let epoch = term.lease.epoch.0;
+        tracing::info!(lease = term.lease.name, epoch, "leading");
+        metrics::gauge!("windlass_leader_epoch").set(epoch as f64);
         self.status.send_modify(|s| {
-            s.leader = true;
-            s.holder.clone_from(&lease.holder);
-            s.epoch = lease.epoch.0;
+            s.lease = Some(term.lease.clone());
         });
-        let stopped = self.passes(&leadership).await;
-        metrics::gauge!("windlass_leader").set(0.0);
-        self.status.send_modify(|s| s.leader = false);
-        if stopped {
-            leadership.release().await;
-        } else {
-            tracing::warn!(epoch = lease.epoch.0, "not leading any more");
-        }
+        self.passes(&term).await;
+        self.status.send_modify(|s| {
+            s.lease = None;
+            s.active = false;
+        });
+        tracing::info!(lease = term.lease.name, epoch, "not leading any more");
     }
 
-    /// Makes passes. `true`: the service stops; `false`: the leadership is lost.
-    async fn passes(&mut self, leadership: &Leadership) -> bool {
-        let periods = self.coordinator.periods;
+    /// Makes passes until the term is over or the service stops.
+    async fn passes(&mut self, term: &Term) {
+        let periods = self.periods;
         let mut due = Instant::now();
         let mut active_until = Instant::now() + periods.active_for;
         let mut failures = 0;
         loop {
-            let (request, answer, hinted) = match self.next_event(leadership, due).await {
-                Event::Shutdown => return true,
-                Event::Lost => return false,
+            let (request, answer, hinted) = match self.next_event(term, due).await {
+                Event::Shutdown | Event::Over => return,
                 Event::Due => (P::Request::default(), None, false),
                 Event::Hint => (P::Request::default(), None, true),
                 Event::Request(request, answer) => (request, Some(answer), true),
             };
             let began = Instant::now();
-            let result = self.coordinator.pass.pass(&leadership.lease, request).await;
+            let result = self.pass.pass(&term.lease, request).await;
             let took = began.elapsed();
             self.account(&result, took);
             let fenced =
@@ -320,7 +211,7 @@ impl<P: Pass> Loop<P> {
                 let _ = answer.send(report);
             }
             if fenced {
-                return false;
+                return;
             }
             let now = Instant::now();
             if active || hinted {
@@ -338,13 +229,13 @@ impl<P: Pass> Loop<P> {
         }
     }
 
-    async fn next_event(&mut self, leadership: &Leadership, due: Instant) -> Event<P> {
+    async fn next_event(&mut self, term: &Term, due: Instant) -> Event<P> {
         tokio::select! {
             biased;
             () = self.shutdown.cancelled() => Event::Shutdown,
-            () = leadership.lost() => Event::Lost,
+            () = term.over() => Event::Over,
             Some((request, answer)) = self.requests.recv() => Event::Request(request, answer),
-            () = self.coordinator.waker.hint() => Event::Hint,
+            () = self.waker.hint() => Event::Hint,
             () = tokio::time::sleep_until(due) => Event::Due,
         }
     }
@@ -372,14 +263,21 @@ impl<P: Pass> Loop<P> {
         });
     }
 
+    fn check(&self) -> String {
+        match self.shard.count() {
+            1 => "passes".to_owned(),
+            _ => format!("passes/{}", self.shard.index()),
+        }
+    }
+
     fn healthy(&self) {
-        self.readiness.set("passes", true, "");
+        self.readiness.set(&self.check(), true, "");
         self.status.send_modify(|s| s.last_error.clear());
     }
 
     fn unhealthy(&self, error: &dyn fmt::Display) {
         tracing::warn!(%error, "pass failed");
-        self.readiness.set("passes", false, error.to_string());
+        self.readiness.set(&self.check(), false, error.to_string());
         self.status
             .send_modify(|s| s.last_error = error.to_string());
     }

@@ -9,23 +9,22 @@ use windlass_service::{Frame, GrpcServer, Readiness, ServerArgs, Service, Tasks}
 
 use crate::{
     config::CoordinatorArgs,
+    coordinator::{Coordinator, Handle},
     hints::Waker,
-    run::{Coordinator, Handle, Pass, Periods},
+    run::{Pass, Periods},
 };
 
 /// What a service brings of its own.
 #[derive(Debug)]
 pub struct Setup<P> {
-    /// Its name, which is that of its leader row.
+    /// Its name, which is that of its leader rows.
     pub service: Service,
     /// The database, as its own role.
     pub pool: Pool,
     /// How often passes are made.
     pub periods: Periods,
-    /// What else asks for a pass.
-    pub waker: Waker,
-    /// What a pass does.
-    pub pass: P,
+    /// For each shard, what else asks for a pass and what a pass does; one of a service without shards.
+    pub passes: Vec<(Waker, P)>,
 }
 
 /// Runs a coordinator until `shutdown`: its passes while it leads, and the gRPC service that `add_service`
@@ -49,8 +48,7 @@ pub async fn serve<P: Pass>(
         pool: setup.pool,
         lease_ttl: args.lease_ttl,
         periods: setup.periods,
-        waker: setup.waker,
-        pass: setup.pass,
+        passes: setup.passes,
     }
     .start(readiness.clone(), shutdown);
     tasks.spawn("passes", passes);

@@ -17,7 +17,7 @@ pub mod write;
 
 pub use audit::AuditEntry;
 pub use error::{DbError, DbErrorKind};
-pub use leader::{LeaderRow, Lease};
+pub use leader::{Candidacy, LeaderRow, Lease, Roster, ShardLease};
 pub use migrate::{Bootstrap, migrate};
 pub use notify::{Channel, Listener};
 pub use pool::Pool;

@@ -1,19 +1,21 @@
 //! Reads. Every role may make them; each is one statement.
 
 mod list;
+pub(crate) mod shard;
 mod users;
 mod watch;
 
 pub use list::{Comparison, Field, Filter, ListQuery, Operator, OrderBy, PageStart};
-pub use watch::{Change, Changes, WatchScope, WatchToken};
+pub use watch::{Change, Changed, RowVersion, WatchScope, WatchToken};
 
 use chrono::{DateTime, Utc};
 use diesel::{
     ExpressionMethods, OptionalExtension, QueryDsl, QueryableByName, SelectableHelper,
-    sql_types::Timestamptz,
+    dsl::sql,
+    sql_types::{Bool, Timestamptz},
 };
 use diesel_async::RunQueryDsl;
-use windlass_domain::{HostId, OpId, WorkspaceId, gc};
+use windlass_domain::{HostId, OpId, Shard, WorkspaceId, gc};
 
 use crate::{
     error::Result,
@@ -74,6 +76,26 @@ impl Pool {
         let mut conn = self.get().await?;
         let rows = joined!()
             .filter(workspaces::phase.ne("DELETED"))
+            .load::<JoinedRow>(&mut conn)
+            .await?;
+        records(rows)
+    }
+
+    /// Those of them whose id is in a shard: wc's.
+    pub async fn living_workspaces_of(&self, shard: Shard) -> Result<Vec<WorkspaceRecord>> {
+        self.living(&shard::owns("workspaces.id", shard)).await
+    }
+
+    /// Those of them whose host is in a shard: the observer's.
+    pub async fn living_workspaces_on(&self, shard: Shard) -> Result<Vec<WorkspaceRecord>> {
+        self.living(&shard::owns("workspaces.host_id", shard)).await
+    }
+
+    async fn living(&self, condition: &str) -> Result<Vec<WorkspaceRecord>> {
+        let mut conn = self.get().await?;
+        let rows = joined!()
+            .filter(workspaces::phase.ne("DELETED"))
+            .filter(sql::<Bool>(condition))
             .load::<JoinedRow>(&mut conn)
             .await?;
         records(rows)

@@ -18,6 +18,7 @@ pub mod phase;
 pub mod planner;
 pub mod policy;
 pub mod recover;
+pub mod shard;
 pub mod ttl;
 
 pub use conditions::{Condition, ConditionStatus, Conditions};
@@ -27,3 +28,4 @@ pub use home::{Home, HomeLocation};
 pub use ids::{Epoch, HostId, OpId, UserId, VolumeId, WorkspaceId};
 pub use phase::{DesiredState, Operation, Phase};
 pub use policy::Policy;
+pub use shard::Shard;

@@ -11,7 +11,7 @@ use windlass_proto::v1::agent_service_server::AgentService;
 use windlass_proto::{convert, v1};
 
 use crate::docker::{Engine, State, VolumeInfo};
-use crate::epochs::{Epochs, Leader};
+use crate::epochs::{Claim, Epochs};
 use crate::error::{Failure, Reason};
 use crate::host::Host;
 use crate::index::{Index, Snapshot};
@@ -319,7 +319,7 @@ impl AgentService for Agent {
         let abort_uploads_older_than = age
             .map(|age| request::duration("abort_uploads_older_than", age))
             .transpose()?;
-        self.epochs().admit(Leader::Gc, epoch).await?;
+        self.epochs().admit(Claim::Gc(epoch)).await?;
         let work = DeleteArchives {
             tools: self.tools.clone(),
             jobs: self.jobs.clone(),

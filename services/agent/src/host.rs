@@ -12,7 +12,7 @@ use windlass_proto::{convert, v1};
 use windlass_service::Readiness;
 
 use crate::docker::Engine;
-use crate::epochs::{Epochs, Leader};
+use crate::epochs::Epochs;
 use crate::index::Index;
 use crate::jobs::Jobs;
 
@@ -50,6 +50,7 @@ impl Host {
         let root = info.as_ref().and_then(|info| info.root.clone());
         let free = root.and_then(|root| free_bytes(&Path::new(&root).join("volumes")));
         let store_error = self.last_store_error().or_else(|| self.index.error());
+        let (wc_epoch, gc_epoch) = self.epochs.highest();
         v1::GetHostResponse {
             engine_version: info.as_ref().map(|i| i.version.clone()).unwrap_or_default(),
             engine_error,
@@ -59,8 +60,8 @@ impl Host {
             store_error: store_error.unwrap_or_default(),
             store_list_time: self.index.list_time().map(convert::timestamp),
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
-            wc_epoch: self.epochs.current(Leader::Wc),
-            gc_epoch: self.epochs.current(Leader::Gc),
+            wc_epoch,
+            gc_epoch,
             active_jobs: u32::try_from(self.jobs.active()).unwrap_or(u32::MAX),
         }
     }

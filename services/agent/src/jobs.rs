@@ -26,7 +26,7 @@ use windlass_proto::v1;
 use windlass_service::trace;
 
 use crate::config::JobArgs;
-use crate::epochs::{Epochs, Leader};
+use crate::epochs::Epochs;
 use crate::error::{Failure, Reason};
 use crate::watch::Hints;
 
@@ -122,7 +122,7 @@ impl Jobs {
     /// # Errors
     /// When it is refused, and when it failed.
     pub async fn submit<T: Task>(&self, context: WorkContext, task: T) -> Result<v1::Job, Failure> {
-        self.inner.epochs.admit(Leader::Wc, context.epoch).await?;
+        self.inner.epochs.admit(context.claim).await?;
         let job = self.enter(&context, task)?;
         let mut phases = job.phases();
         let settled = phases
@@ -290,7 +290,7 @@ impl Inner {
         waiting.decrement(1.0);
         let permit = permit?;
         // Whoever asked may have been deposed while it waited.
-        self.epochs.check(Leader::Wc, job.epoch())?;
+        self.epochs.check(job.claim())?;
         Ok(permit)
     }
 

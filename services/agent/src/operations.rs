@@ -22,7 +22,7 @@ use windlass_proto::v1;
 
 use crate::config::DockerArgs;
 use crate::docker::Engine;
-use crate::epochs::{Epochs, Leader};
+use crate::epochs::Epochs;
 use crate::error::Failure;
 use crate::index::Index;
 use crate::jobs::Job;
@@ -68,7 +68,7 @@ impl Tools {
 
     /// The last look before something that cannot be taken back.
     fn still_led(&self, job: &Job) -> Result<(), Failure> {
-        self.epochs.check(Leader::Wc, job.epoch())
+        self.epochs.check(job.claim())
     }
 
     fn archive_spec(&self, job: &Job, label: &v1::WorkspaceLabel) -> ArchiveSpec {

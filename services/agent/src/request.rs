@@ -5,11 +5,13 @@ use std::time::Duration;
 use tonic::Status;
 use uuid::Uuid;
 use windlass_archive::layout::{self, ParsedKey};
+use windlass_domain::Shard;
 use windlass_domain::control::Limits;
 use windlass_proto::convert::{self, InvalidField};
 use windlass_proto::v1;
 use windlass_service::invalid_argument;
 
+use crate::epochs::Claim;
 use crate::jobs::WorkContext;
 use crate::operations::Keep;
 
@@ -41,8 +43,18 @@ pub(crate) fn context(context: Option<&v1::WorkContext>) -> Result<WorkContext, 
         workspace: uuid("context.workspace_id", &context.workspace_id)?,
         op_id: uuid("context.op_id", &context.op_id)?,
         attempt: context.attempt,
-        epoch: epoch("context.epoch", context.epoch)?,
+        claim: claim(context)?,
     })
+}
+
+/// Which wc asks.
+fn claim(context: &v1::WorkContext) -> Result<Claim, Status> {
+    let epoch = epoch("context.epoch", context.epoch)?;
+    // One that knows no shards sends no numbers.
+    let shard = Shard::new(context.shard, context.shards.max(1)).ok_or_else(|| {
+        invalid_argument("context.shard", "must be below context.shards, at most 64")
+    })?;
+    Ok(Claim::Wc(shard, epoch))
 }
 
 /// A leader's epoch.
@@ -179,6 +191,7 @@ mod tests {
             op_id: id,
             attempt: 0,
             epoch: 1,
+            ..v1::WorkContext::default()
         };
         assert!(context(Some(&good)).is_ok());
         assert_eq!(field_of(&context(None).unwrap_err()), "context");
@@ -187,6 +200,12 @@ mod tests {
             ..good.clone()
         };
         assert_eq!(field_of(&context(Some(&bad)).unwrap_err()), "context.op_id");
+        let bad = v1::WorkContext {
+            shard: 2,
+            shards: 2,
+            ..good.clone()
+        };
+        assert_eq!(field_of(&context(Some(&bad)).unwrap_err()), "context.shard");
         let bad = v1::WorkContext { epoch: 0, ..good };
         assert_eq!(field_of(&context(Some(&bad)).unwrap_err()), "context.epoch");
     }

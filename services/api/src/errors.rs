@@ -37,6 +37,15 @@ pub fn invalid(error: InvalidField) -> Status {
     invalid_argument(&error.field, error.description)
 }
 
+/// A watch whose client takes nothing.
+pub fn watch_stalled() -> Status {
+    refuse(
+        ErrorKind::Unavailable,
+        "WATCH_STALLED",
+        "the client took nothing for too long; resume with the last resume_token",
+    )
+}
+
 pub fn workspace_not_found() -> Status {
     refuse(
         ErrorKind::NotFound,

@@ -1,25 +1,30 @@
 //! WatchWorkspaces. One poller reads what changed, however many watch; each watcher filters what concerns
-//! it.
+//! it. So a change costs a process the same few queries for one watcher as for a thousand.
 //!
 //! Invariant: the poller's position is never behind what a watcher read first. A watcher subscribes while
 //! holding the position, so that each batch it receives was read after it subscribed, and reads its own
 //! first state after that: a change is in the first state, in a later batch, or in both. A watcher that
 //! falls too far behind reads what it missed from the database, by its own position.
+//!
+//! Memory is bounded: rows are read in pages, batches hold one page, a watcher may be [`BEHIND`] batches and
+//! [`BUFFER`] messages late, and one whose client takes nothing for [`STALL`] is ended with the advice to
+//! resume. Few of them read for themselves at a time, so that a thousand that reconnect leave connections
+//! for others.
 
 mod token;
 mod watcher;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use chrono::{DateTime, Utc};
-use tokio::sync::{Mutex, Notify, broadcast};
+use futures::{StreamExt, stream::BoxStream};
+use tokio::sync::{Mutex, Notify, Semaphore, broadcast, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use windlass_coordinator::Waker;
 use windlass_db::{
     DbError, Pool,
-    read::{Change, WatchScope, WatchToken},
+    read::{Change, RowVersion, WatchScope, WatchToken},
 };
 use windlass_domain::{UserId, WorkspaceId};
 use windlass_proto::{convert::InvalidField, v1};
@@ -33,9 +38,15 @@ const PERIOD: Duration = Duration::from_secs(1);
 const BEHIND: usize = 64;
 /// Messages that wait for a client that reads slowly.
 const BUFFER: usize = 64;
+/// How long a client may take nothing.
+const STALL: Duration = Duration::from_secs(60);
+/// Rows that are read at a time.
+const PAGE: usize = 200;
+/// Watchers that read for themselves at a time.
+const READERS: usize = 4;
 
 /// What a watcher's client receives.
-pub type Stream = ReceiverStream<Result<v1::WatchWorkspacesResponse, Status>>;
+pub type Stream = BoxStream<'static, Result<v1::WatchWorkspacesResponse, Status>>;
 
 /// A changed workspace, ready to be sent.
 #[derive(Debug)]
@@ -58,7 +69,7 @@ impl From<Change> for Item {
 /// What one look found.
 #[derive(Clone, Debug)]
 enum Batch {
-    /// What changed, and the position after it.
+    /// Some of what changed, and the position after it: that of the whole look with its last batch.
     Changed(Arc<Vec<Item>>, WatchToken),
     /// The database went back in time (restored, or crashed with late commits lost): positions are void.
     Lost,
@@ -68,9 +79,8 @@ enum Batch {
 #[derive(Debug, Default)]
 struct Position {
     since: Option<WatchToken>,
-    /// Rows that will be read again because a transaction older than theirs is still running. Their time
-    /// belongs to it: a crash of a database with asynchronous commit gives a transaction's id out twice.
-    sent: HashMap<WorkspaceId, (i64, DateTime<Utc>)>,
+    /// Rows that will be read again because a transaction older than theirs is still running.
+    sent: HashMap<WorkspaceId, RowVersion>,
 }
 
 /// The hub of all watchers of this process.
@@ -80,6 +90,8 @@ pub struct Watch {
     batches: broadcast::Sender<Batch>,
     position: Arc<Mutex<Position>>,
     bell: Arc<Notify>,
+    readers: Arc<Semaphore>,
+    stall: Duration,
 }
 
 impl Watch {
@@ -89,6 +101,8 @@ impl Watch {
             batches: broadcast::Sender::new(BEHIND),
             position: Arc::default(),
             bell,
+            readers: Arc::new(Semaphore::new(READERS)),
+            stall: STALL,
         }
     }
 
@@ -122,10 +136,7 @@ impl Watch {
                 return Ok(());
             }
         };
-        let found = self
-            .pool
-            .changes(Some(since), WatchScope::default())
-            .await?;
+        let found = self.pool.changed(since, WatchScope::default()).await?;
         if found.token < since {
             tracing::warn!("the database went back in time: watchers begin anew");
             position.since = Some(found.token);
@@ -133,23 +144,32 @@ impl Watch {
             let _ = self.batches.send(Batch::Lost); // nobody left is no error
             return Ok(());
         }
-        let again = found.changes.iter().filter(|c| c.xid >= found.token.0);
-        let version = |c: &Change| (c.xid, c.record.updated_at);
-        let again = again.map(|c| (c.record.workspace.id, version(c))).collect();
-        let sent = std::mem::replace(&mut position.sent, again);
-        let new = |c: &Change| sent.get(&c.record.workspace.id) != Some(&version(c));
-        let items: Vec<Item> = found
-            .changes
+        let (seen, new): (Vec<_>, Vec<_>) = found
+            .rows
             .into_iter()
-            .filter(new)
-            .map(Item::from)
-            .collect();
-        position.since = Some(found.token);
-        if !items.is_empty() || found.token > since {
-            let _ = self
-                .batches
-                .send(Batch::Changed(Arc::new(items), found.token));
+            .partition(|(id, version)| position.sent.get(id) == Some(version));
+        let mut again: HashMap<_, _> = seen.into_iter().collect();
+        let ids: Vec<WorkspaceId> = new.into_iter().map(|(id, _)| id).collect();
+        let mut pages = ids.chunks(PAGE).peekable();
+        while let Some(page) = pages.next() {
+            let changes = self.pool.changes_of(page).await?;
+            again.extend(changes.iter().map(|c| (c.record.workspace.id, c.version())));
+            let items = changes.into_iter().map(Item::from).collect();
+            let to = match pages.peek() {
+                Some(_) => since,
+                None => found.token,
+            };
+            let _ = self.batches.send(Batch::Changed(Arc::new(items), to));
         }
+        if ids.is_empty() && found.token > since {
+            let nothing = Batch::Changed(Arc::default(), found.token);
+            let _ = self.batches.send(nothing);
+        }
+        again.retain(|_, version| version.xid >= found.token.0);
+        *position = Position {
+            since: Some(found.token),
+            sent: again,
+        };
         Ok(())
     }
 
@@ -181,16 +201,25 @@ impl Watch {
             text => Some(token::decode(text, scope).map_err(wrong)?),
         };
         let batches = self.subscribe().await.map_err(errors::database)?;
-        if let Some(since) = since
-            && since > self.pool.watch_horizon().await.map_err(errors::database)?
-        {
+        // Taken before the first state is read: what changes meanwhile is in a later batch.
+        let horizon = self.pool.watch_horizon().await.map_err(errors::database)?;
+        if since.is_some_and(|since| since > horizon) {
             return Err(wrong("is of another database"));
         }
-        let first = self.pool.changes(since, scope).await;
-        let first = first.map_err(errors::database)?;
         let (sender, receiver) = tokio::sync::mpsc::channel(BUFFER);
+        let (failed, failure) = oneshot::channel();
         let watcher = Watcher::new(self.clone(), scope, batches, sender);
-        tokio::spawn(watcher.run(first));
-        Ok(ReceiverStream::new(receiver))
+        tokio::spawn(watcher.run(since, horizon, failed));
+        // Why it ended comes past a buffer that may be full.
+        let end = futures::stream::once(failure).filter_map(async |end| end.ok().map(Err));
+        Ok(ReceiverStream::new(receiver).chain(end).boxed())
+    }
+
+    /// A read of one watcher, when it is its turn.
+    async fn read<T>(&self, read: impl Future<Output = Result<T, DbError>>) -> Result<T, Status> {
+        // Never closed; without a permit it would only be one too many.
+        let _turn = self.readers.acquire().await;
+        metrics::counter!("windlass_api_watch_reads_total").increment(1);
+        read.await.map_err(errors::database)
     }
 }

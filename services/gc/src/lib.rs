@@ -113,9 +113,8 @@ pub async fn run(
         service: SERVICE,
         pool,
         periods: Periods::steady(config.period),
-        // No hint asks gc for anything.
-        waker: Waker::never(),
-        pass: collect.clone(),
+        // No hint asks gc for anything, and it has no shards.
+        passes: vec![(Waker::never(), collect.clone())],
     };
     serve(
         setup,

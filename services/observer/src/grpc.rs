@@ -1,5 +1,6 @@
 //! ObserverService.
 
+use prost_types::Duration;
 use tonic::{Request, Response, Status};
 use windlass_coordinator::Handle;
 use windlass_proto::v1::{
@@ -19,7 +20,8 @@ impl ObserverService for Grpc {
         &self,
         _request: Request<ObserveRequest>,
     ) -> Result<Response<ObserveResponse>, Status> {
-        Ok(Response::new(self.0.run_now(()).await?))
+        let passes = self.0.run_led(|| ()).await?;
+        Ok(Response::new(together(passes)))
     }
 
     async fn get_status(
@@ -28,4 +30,19 @@ impl ObserverService for Grpc {
     ) -> Result<Response<GetStatusResponse>, Status> {
         Ok(Response::new(self.0.status().into()))
     }
+}
+
+/// What the passes of several shards saw. They are made at the same time: the longest counts.
+fn together(passes: Vec<ObserveResponse>) -> ObserveResponse {
+    let mut all = ObserveResponse::default();
+    for pass in passes {
+        all.hosts.extend(pass.hosts);
+        all.workspaces += pass.workspaces;
+        all.changed += pass.changed;
+        let longer = |d: &Duration| (d.seconds, d.nanos);
+        if pass.duration.as_ref().map(longer) > all.duration.as_ref().map(longer) {
+            all.duration = pass.duration;
+        }
+    }
+    all
 }

@@ -21,7 +21,9 @@ use std::{sync::Arc, time::Duration};
 use clap::Parser;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use windlass_coordinator::{Agents, Channel, CoordinatorArgs, PeriodArgs, Setup, serve};
+use windlass_coordinator::{
+    Agents, Channel, CoordinatorArgs, PeriodArgs, Setup, ShardArgs, Waker, serve,
+};
 use windlass_proto::v1::observer_service_server::ObserverServiceServer;
 use windlass_service::{ServerArgs, Service, parse_duration};
 
@@ -40,6 +42,9 @@ pub struct Config {
 
     #[command(flatten)]
     pub periods: PeriodArgs,
+
+    #[command(flatten)]
+    pub shards: ShardArgs,
 
     /// How long a host may take to show itself
     #[arg(long, env = "WINDLASS_OBSERVE_TIMEOUT", default_value = "10s", value_parser = parse_duration)]
@@ -66,17 +71,22 @@ pub async fn run(
 ) -> anyhow::Result<()> {
     let args = &config.coordinator;
     let (pool, hints) = args.connect()?;
-    let waker = hints.subscribe(Channel::Observer);
     let agents = Arc::new(Agents::new(&args.service_token));
-    let events = (!args.no_hints).then(|| events::Events::new(Arc::clone(&agents), waker.bell()));
-    let pass = tick::Observe::new(pool.clone(), agents, hints, events, config.observe_timeout);
+    let pass = |waker: Waker| {
+        let events =
+            (!args.no_hints).then(|| events::Events::new(Arc::clone(&agents), waker.bell()));
+        let (pool, agents) = (pool.clone(), Arc::clone(&agents));
+        let pass = tick::Observe::new(pool, agents, hints.clone(), events, config.observe_timeout);
+        (waker, pass)
+    };
+    let wakers = hints.subscribe_each(Channel::Observer, config.shards.shards);
+    let passes = wakers.into_iter().map(pass).collect();
 
     let setup = Setup {
         service: SERVICE,
         pool,
         periods: config.periods.into(),
-        waker,
-        pass,
+        passes,
     };
     serve(
         setup,

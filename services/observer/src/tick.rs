@@ -68,12 +68,14 @@ impl Pass for Observe {
 
         // Load.
         let began_at = self.pool.now().await?;
-        let hosts = self.pool.hosts().await?;
+        let mut hosts = self.pool.hosts().await?;
+        hosts.retain(|h| lease.shard.owns(h.id.0));
         if let Some(events) = &mut self.events {
             events.follow(&hosts);
         }
         let looks = join_all(hosts.iter().map(|h| look(&self.agents, h, self.timeout)));
-        let (mut views, records) = futures::join!(looks, self.pool.living_workspaces());
+        let (mut views, records) =
+            futures::join!(looks, self.pool.living_workspaces_on(lease.shard));
         let records = records?;
 
         // Decide.

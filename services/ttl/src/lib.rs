@@ -79,9 +79,8 @@ pub async fn run(
         service: SERVICE,
         pool,
         periods: Periods::steady(config.period),
-        // No hint asks ttl for anything.
-        waker: Waker::never(),
-        pass,
+        // No hint asks ttl for anything, and it has no shards.
+        passes: vec![(Waker::never(), pass)],
     };
     serve(
         setup,

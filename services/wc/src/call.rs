@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use tonic::{Code, Status};
-use windlass_coordinator::{AgentClient, Agents};
+use windlass_coordinator::{AgentClient, Agents, Lease};
 use windlass_db::WorkspaceRecord;
 use windlass_domain::{
-    Epoch, ErrorReason, OpId, VolumeId,
+    ErrorReason, OpId, VolumeId,
     error_reason::Failure,
     planner::{Action, Call},
 };
@@ -59,7 +59,7 @@ pub struct Order {
 
 impl Order {
     /// `call` for the workspace of `record`.
-    pub fn new(record: &WorkspaceRecord, call: Call, epoch: Epoch, stop_grace: Duration) -> Self {
+    pub fn new(record: &WorkspaceRecord, call: Call, lease: &Lease, stop_grace: Duration) -> Self {
         let ws = &record.workspace;
         Self {
             op_id: call.op_id,
@@ -68,7 +68,9 @@ impl Order {
                 workspace_id: ws.id.to_string(),
                 op_id: call.op_id.to_string(),
                 attempt: call.attempt,
-                epoch: epoch.0,
+                epoch: lease.epoch.0,
+                shard: lease.shard.index(),
+                shards: lease.shard.count(),
             },
             label: WorkspaceLabel {
                 name: ws.spec.name.clone(),

@@ -10,10 +10,10 @@ use std::{
 
 use tokio::sync::{Notify, Semaphore};
 use tracing::{Instrument, Span};
-use windlass_coordinator::{Agents, Channel, Hints};
+use windlass_coordinator::{Agents, Channel, Hints, Lease};
 use windlass_db::WorkspaceRecord;
 use windlass_domain::{
-    Epoch, OpId, WorkspaceId,
+    OpId, WorkspaceId,
     error_reason::Failure,
     planner::{Action, Call},
 };
@@ -94,7 +94,7 @@ impl Dispatcher {
         address: &str,
         record: &WorkspaceRecord,
         call: Call,
-        epoch: Epoch,
+        lease: &Lease,
         span: Option<Span>,
     ) -> bool {
         let id = record.workspace.id;
@@ -110,7 +110,7 @@ impl Dispatcher {
         let limit = Arc::clone(limit);
         let operation = record.workspace.control.operation;
         let span = span.unwrap_or_else(|| account::call_span(id, call.op_id, operation));
-        let order = Order::new(record, call, epoch, self.stop_grace);
+        let order = Order::new(record, call, lease, self.stop_grace);
         let (agents, address) = (Arc::clone(&self.agents), address.to_owned());
         let (hints, bell) = (self.hints.clone(), Arc::clone(&self.bell));
         let shared = Arc::clone(&self.shared);

@@ -25,8 +25,12 @@ impl WcService for Grpc {
         request: Request<ReconcileRequest>,
     ) -> Result<Response<ReconcileResponse>, Status> {
         let id = convert::optional_uuid("id", &request.into_inner().id).map_err(invalid)?;
-        let request = id.map_or(tick::Request::All, |id| tick::Request::One(WorkspaceId(id)));
-        Ok(Response::new(self.0.run_now(request).await?.counts))
+        let Some(id) = id else {
+            let passes = self.0.run_led(|| tick::Request::All).await?;
+            return Ok(Response::new(together(passes)));
+        };
+        let request = tick::Request::One(WorkspaceId(id));
+        Ok(Response::new(self.0.run_owner(id, request).await?.counts))
     }
 
     async fn recover(
@@ -34,7 +38,11 @@ impl WcService for Grpc {
         request: Request<RecoverRequest>,
     ) -> Result<Response<RecoverResponse>, Status> {
         let recovery = recovery(request.into_inner()).map_err(invalid)?;
-        let report = self.0.run_now(tick::Request::Recover(recovery)).await?;
+        let id = recovery.id.0;
+        let report = self
+            .0
+            .run_owner(id, tick::Request::Recover(recovery))
+            .await?;
         let phase = report.phase.map_or(v1::Phase::Unspecified, v1::Phase::from);
         Ok(Response::new(RecoverResponse {
             phase: phase.into(),
@@ -47,6 +55,18 @@ impl WcService for Grpc {
     ) -> Result<Response<GetStatusResponse>, Status> {
         Ok(Response::new(self.0.status().into()))
     }
+}
+
+/// What the passes of several shards did.
+fn together(passes: Vec<tick::Report>) -> ReconcileResponse {
+    let mut all = ReconcileResponse::default();
+    for tick::Report { counts, .. } in passes {
+        all.workspaces += counts.workspaces;
+        all.changed += counts.changed;
+        all.calls += counts.calls;
+        all.stale += counts.stale;
+    }
+    all
 }
 
 fn invalid(error: InvalidField) -> Status {

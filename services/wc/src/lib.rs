@@ -20,7 +20,9 @@ use std::{sync::Arc, time::Duration};
 use clap::Parser;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use windlass_coordinator::{Agents, Channel, CoordinatorArgs, PeriodArgs, Setup, serve};
+use windlass_coordinator::{
+    Agents, Channel, CoordinatorArgs, PeriodArgs, Setup, ShardArgs, Waker, serve,
+};
 use windlass_domain::Policy;
 use windlass_proto::v1::wc_service_server::WcServiceServer;
 use windlass_service::{ServerArgs, Service, parse_duration};
@@ -40,6 +42,9 @@ pub struct Config {
 
     #[command(flatten)]
     pub periods: PeriodArgs,
+
+    #[command(flatten)]
+    pub shards: ShardArgs,
 
     /// Failures in a row that end in ERROR
     #[arg(long, env = "WINDLASS_MAX_RETRIES", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
@@ -96,22 +101,26 @@ pub async fn run(
     // Told from the start: an alert looks for an increase.
     metrics::counter!("windlass_wc_stale_epoch_total").increment(0);
     let (pool, hints) = args.connect()?;
-    let waker = hints.subscribe(Channel::Wc);
-    let dispatcher = dispatch::Dispatcher::new(
-        Arc::new(Agents::new(&args.service_token)),
-        hints.clone(),
-        waker.bell(),
-        config.stop_grace,
-        config.calls_per_host,
-    );
-    let pass = tick::Reconcile::new(pool.clone(), hints, dispatcher, config.policy());
+    let agents = Arc::new(Agents::new(&args.service_token));
+    let pass = |waker: Waker| {
+        let dispatcher = dispatch::Dispatcher::new(
+            Arc::clone(&agents),
+            hints.clone(),
+            waker.bell(),
+            config.stop_grace,
+            config.calls_per_host,
+        );
+        let pass = tick::Reconcile::new(pool.clone(), hints.clone(), dispatcher, config.policy());
+        (waker, pass)
+    };
+    let wakers = hints.subscribe_each(Channel::Wc, config.shards.shards);
+    let passes = wakers.into_iter().map(pass).collect();
 
     let setup = Setup {
         service: SERVICE,
         pool,
         periods: config.periods.into(),
-        waker,
-        pass,
+        passes,
     };
     serve(
         setup,

@@ -97,7 +97,7 @@ impl Pass for Reconcile {
 
         // Load.
         let mut failures = self.dispatcher.failures();
-        let mut records = self.pool.living_workspaces().await?;
+        let mut records = self.pool.living_workspaces_of(lease.shard).await?;
         let addresses = self.addresses().await?;
         let now = self.pool.now().await?;
         self.account.begin();
@@ -145,10 +145,7 @@ impl Pass for Reconcile {
             let Some(address) = addresses.get(&record.workspace.host_id) else {
                 continue;
             };
-            if !held_back.contains(&id)
-                && self
-                    .dispatcher
-                    .call(address, record, call, lease.epoch, span)
+            if !held_back.contains(&id) && self.dispatcher.call(address, record, call, lease, span)
             {
                 report.counts.calls += 1;
             }

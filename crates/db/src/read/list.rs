@@ -1,14 +1,22 @@
-//! Pages of workspaces, by keyset: the cost of a page does not depend on how many came before.
+//! Pages of workspaces, by keyset: the cost of a page depends neither on how many came before nor on how
+//! many there are.
+//!
+//! Every order has an index for living and one for deleted rows, and every filter that may select few rows
+//! has one too. For states and names PostgreSQL decides for the values asked for which of them is cheaper
+//! (the statement is not cached, so no plan for average values is used). Of one owner or host all rows are
+//! read and sorted: they are few, while in the order of all they may be the last.
+
+use std::cmp::Ordering;
 
 use chrono::{DateTime, Utc};
 use diesel::{
-    BoolExpressionMethods, ExpressionMethods, IntoSql, QueryDsl, SelectableHelper,
-    TextExpressionMethods,
-    sql_types::{Nullable, Timestamptz},
+    ExpressionMethods, OptionalExtension, QueryDsl, SelectableHelper,
+    dsl::sql,
+    sql_types::{Array, Bool, Text, Timestamptz, Uuid as SqlUuid},
 };
-use diesel_async::RunQueryDsl;
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
-use windlass_domain::{UserId, WorkspaceId};
+use windlass_domain::{DesiredState, Phase, UserId, WorkspaceId};
 
 use super::{joined, records};
 use crate::{
@@ -121,79 +129,254 @@ impl PageStart {
     }
 }
 
-impl Pool {
-    /// One page.
-    pub async fn list_workspaces(&self, list: &ListQuery) -> Result<Vec<WorkspaceRecord>> {
-        let mut query = joined!().into_boxed();
-        if let Some(owner) = list.owner {
-            query = query.filter(workspaces::owner_id.eq(owner.0));
+/// Rows that deletion has not marked, or those it has. They have indexes of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    Living,
+    Deleted,
+}
+
+impl Part {
+    /// Those of the phases that its rows can have: the others would make it seem large.
+    fn words(self, mut phases: Vec<&'static str>) -> Vec<&'static str> {
+        if self == Self::Living {
+            phases.retain(|phase| *phase != Phase::Deleted.as_str());
         }
-        if !list.show_deleted {
-            query = query.filter(workspaces::deleted_at.is_null());
-        }
-        for comparison in &list.filter {
-            let value = comparison.value.clone();
-            macro_rules! compare {
-                ($column:expr) => {
-                    match comparison.operator {
-                        Operator::Equal => query.filter($column.eq(value)),
-                        Operator::NotEqual => query.filter($column.ne(value)),
-                        Operator::Prefix => query.filter($column.like(like_prefix(&value))),
-                    }
-                };
-            }
-            query = match comparison.field {
-                Field::Name => compare!(workspaces::name),
-                Field::Owner => compare!(users::name),
-                Field::Phase => compare!(workspaces::phase),
-                Field::DesiredState => compare!(workspaces::desired_state),
-                Field::HostId => {
-                    let host = Uuid::try_parse(&value).unwrap_or_default();
-                    match comparison.operator {
-                        Operator::Equal | Operator::Prefix => {
-                            query.filter(workspaces::host_id.eq(host))
-                        }
-                        Operator::NotEqual => query.filter(workspaces::host_id.ne(host)),
-                    }
-                }
-            };
-        }
-        macro_rules! page {
-            ($key:expr, $start:ident => $value:expr) => {{
-                if let Some($start) = &list.after {
-                    let (value, id) = ($value, $start.id.0);
-                    query = if list.descending {
-                        let tie = $key.eq(value.clone()).and(workspaces::id.lt(id));
-                        query.filter($key.lt(value).or(tie))
-                    } else {
-                        let tie = $key.eq(value.clone()).and(workspaces::id.gt(id));
-                        query.filter($key.gt(value).or(tie))
-                    };
-                }
-                if list.descending {
-                    query.order(($key.desc(), workspaces::id.desc()))
-                } else {
-                    query.order(($key.asc(), workspaces::id.asc()))
-                }
-            }};
-        }
-        let query = match list.order_by {
-            OrderBy::CreateTime => page!(workspaces::created_at, s => s.time),
-            OrderBy::Name => page!(workspaces::name, s => s.name.clone()),
-            OrderBy::UpdateTime => page!(workspaces::updated_at, s => s.time),
-            OrderBy::LastAccessTime => {
-                page!(coalesce(workspaces::last_access_at, never().into_sql::<Timestamptz>()), s => s.time)
-            }
-        };
-        let mut conn = self.get().await?;
-        records(query.limit(list.limit).load::<JoinedRow>(&mut conn).await?)
+        phases
     }
 }
 
-#[diesel::declare_sql_function]
-extern "SQL" {
-    /// PostgreSQL's COALESCE of a nullable time.
-    fn coalesce(value: Nullable<Timestamptz>, fallback: Timestamptz) -> Timestamptz;
+impl OrderBy {
+    /// The same as [`key`](Self::key), but no index over all rows has it.
+    fn sorted_key(self) -> &'static str {
+        match self {
+            Self::CreateTime => "(workspaces.created_at + interval '0')",
+            Self::Name => r#"(workspaces.name || '') COLLATE "C""#,
+            Self::UpdateTime => "(workspaces.updated_at + interval '0')",
+            Self::LastAccessTime => {
+                "(COALESCE(workspaces.last_access_at, '1970-01-01 00:00:00+00'::timestamptz) + interval '0')"
+            }
+        }
+    }
+
+    /// The indexed expression.
+    fn key(self) -> &'static str {
+        match self {
+            Self::CreateTime => "workspaces.created_at",
+            Self::Name => r#"workspaces.name COLLATE "C""#,
+            Self::UpdateTime => "workspaces.updated_at",
+            Self::LastAccessTime => {
+                "COALESCE(workspaces.last_access_at, '1970-01-01 00:00:00+00'::timestamptz)"
+            }
+        }
+    }
+
+    /// As PostgreSQL compares it.
+    fn compare(self, a: &PageStart, b: &PageStart) -> Ordering {
+        let keys = match self {
+            Self::Name => a.name.cmp(&b.name),
+            Self::CreateTime | Self::UpdateTime | Self::LastAccessTime => a.time.cmp(&b.time),
+        };
+        keys.then_with(|| a.id.0.cmp(&b.id.0))
+    }
+}
+
+impl Pool {
+    /// One page.
+    pub async fn list_workspaces(&self, list: &ListQuery) -> Result<Vec<WorkspaceRecord>> {
+        let mut conn = self.get().await?;
+        let mut owners: Vec<UserId> = list.owner.into_iter().collect();
+        for comparison in &list.filter {
+            if comparison.field == Field::Owner && comparison.operator == Operator::Equal {
+                match user_id(&mut conn, &comparison.value).await? {
+                    Some(id) => owners.push(id),
+                    None => return Ok(Vec::new()),
+                }
+            }
+        }
+        let mut page = part(&mut conn, list, Part::Living, &owners).await?;
+        if list.show_deleted {
+            page.extend(part(&mut conn, list, Part::Deleted, &owners).await?);
+            page.sort_by_cached_key(|record| Keyed {
+                at: PageStart::after(record, list.order_by),
+                order_by: list.order_by,
+                descending: list.descending,
+            });
+            page.truncate(usize::try_from(list.limit).unwrap_or(0));
+        }
+        Ok(page)
+    }
+}
+
+/// A row's place in a list.
+#[derive(PartialEq, Eq)]
+struct Keyed {
+    at: PageStart,
+    order_by: OrderBy,
+    descending: bool,
+}
+
+impl Ord for Keyed {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let ascending = self.order_by.compare(&self.at, &other.at);
+        if self.descending {
+            ascending.reverse()
+        } else {
+            ascending
+        }
+    }
+}
+
+impl PartialOrd for Keyed {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+async fn user_id(conn: &mut AsyncPgConnection, name: &str) -> Result<Option<UserId>> {
+    let id: Option<Uuid> = users::table
+        .filter(users::name.eq(name))
+        .select(users::id)
+        .first(conn)
+        .await
+        .optional()?;
+    Ok(id.map(UserId))
+}
+
+const PHASE: &str = "workspaces.phase";
+const DESIRED: &str = "workspaces.desired_state";
+
+macro_rules! one_of {
+    ($column:expr, $words:expr) => {
+        sql::<Bool>(&format!("{} = ANY (", $column))
+            .bind::<Array<Text>, _>($words)
+            .sql(")")
+    };
+}
+
+/// The page as if there were only these rows.
+async fn part(
+    conn: &mut AsyncPgConnection,
+    list: &ListQuery,
+    part: Part,
+    owners: &[UserId],
+) -> Result<Vec<WorkspaceRecord>> {
+    let mut query = joined!().into_boxed();
+    query = match part {
+        // The second condition follows from the first; an index needs it.
+        Part::Living => query.filter(sql::<Bool>(
+            "workspaces.deleted_at IS NULL AND workspaces.phase <> 'DELETED'",
+        )),
+        Part::Deleted => query.filter(workspaces::deleted_at.is_not_null()),
+    };
+    // Few rows, which are to be found by what is asked and not by their order.
+    let mut few = !owners.is_empty();
+    for owner in owners {
+        query = query.filter(workspaces::owner_id.eq(owner.0));
+    }
+    for comparison in &list.filter {
+        let (operator, value) = (comparison.operator, comparison.value.clone());
+        query = match (comparison.field, operator) {
+            (Field::Name, _) => {
+                let (operator, value) = match operator {
+                    Operator::Equal => ("=", value),
+                    Operator::NotEqual => ("<>", value),
+                    Operator::Prefix => ("LIKE", like_prefix(&value)),
+                };
+                let compare = format!(r#"workspaces.name COLLATE "C" {operator} "#);
+                query.filter(sql::<Bool>(&compare).bind::<Text, _>(value))
+            }
+            (Field::Owner, Operator::NotEqual) => query.filter(users::name.ne(value)),
+            // Is among `owners`.
+            (Field::Owner, Operator::Equal | Operator::Prefix) => query,
+            (Field::Phase, _) => {
+                let words = part.words(phases(operator, &value));
+                // Deletion goes through DELETING to DELETED at once.
+                few |= part == Part::Deleted && !words.contains(&Phase::Deleted.as_str());
+                query.filter(one_of!(PHASE, words))
+            }
+            (Field::DesiredState, _) => {
+                let mut words = desired_states(operator, &value);
+                // A constraint of the table: what deletion has marked is to be deleted.
+                let deleted = DesiredState::Deleted.as_str();
+                words.retain(|word| (*word == deleted) == (part == Part::Deleted));
+                if words.is_empty() {
+                    return Ok(Vec::new());
+                }
+                // The index begins with the phase.
+                let phases = part.words(phases(Operator::NotEqual, ""));
+                query
+                    .filter(one_of!(PHASE, phases))
+                    .filter(one_of!(DESIRED, words))
+            }
+            (Field::HostId, Operator::Equal | Operator::Prefix) => {
+                few = true;
+                query.filter(workspaces::host_id.eq(Uuid::try_parse(&value).unwrap_or_default()))
+            }
+            (Field::HostId, Operator::NotEqual) => {
+                query.filter(workspaces::host_id.ne(Uuid::try_parse(&value).unwrap_or_default()))
+            }
+        };
+    }
+    // One owner's rows have an index by creation.
+    let key = match (few, list.order_by) {
+        (true, OrderBy::CreateTime) if !owners.is_empty() => list.order_by.key(),
+        (true, order_by) => order_by.sorted_key(),
+        (false, order_by) => order_by.key(),
+    };
+    let (direction, sign) = match list.descending {
+        false => ("ASC", ">"),
+        true => ("DESC", "<"),
+    };
+    if let Some(after) = &list.after {
+        // A comparison of rows, because an index cannot begin in the middle by an OR.
+        let begin = sql::<Bool>(&format!("({key}, workspaces.id) {sign} ("));
+        query = match list.order_by {
+            OrderBy::Name => query.filter(
+                begin
+                    .bind::<Text, _>(after.name.clone())
+                    .sql(", ")
+                    .bind::<SqlUuid, _>(after.id.0)
+                    .sql(")"),
+            ),
+            OrderBy::CreateTime | OrderBy::UpdateTime | OrderBy::LastAccessTime => query.filter(
+                begin
+                    .bind::<Timestamptz, _>(after.time)
+                    .sql(", ")
+                    .bind::<SqlUuid, _>(after.id.0)
+                    .sql(")"),
+            ),
+        };
+    }
+    let order = format!("{key} {direction}, workspaces.id {direction}");
+    let query = query.order(sql::<Bool>(&order)).limit(list.limit);
+    records(query.load::<JoinedRow>(conn).await?)
+}
+
+fn phases(operator: Operator, value: &str) -> Vec<&'static str> {
+    words(Phase::ALL.iter().map(|p| p.as_str()), operator, value)
+}
+
+fn desired_states(operator: Operator, value: &str) -> Vec<&'static str> {
+    words(
+        DesiredState::ALL.iter().map(|d| d.as_str()),
+        operator,
+        value,
+    )
+}
+
+/// The words that match: what is not equal to one is equal to one of the others.
+fn words(
+    all: impl Iterator<Item = &'static str>,
+    operator: Operator,
+    value: &str,
+) -> Vec<&'static str> {
+    all.filter(|word| match operator {
+        Operator::Equal => *word == value,
+        Operator::NotEqual => *word != value,
+        Operator::Prefix => word.starts_with(value),
+    })
+    .collect()
 }
 
 fn like_prefix(prefix: &str) -> String {

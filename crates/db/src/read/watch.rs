@@ -3,6 +3,9 @@
 //! Every row carries the id of the transaction that wrote it last. All transactions below the oldest one
 //! still running have ended, so rows of that id and above are all that a watcher may have missed. A row
 //! may be seen twice; none is missed, in whatever order transactions commit.
+//!
+//! Nothing here loads everything at once: the first state comes in pages by id, and of what changed first
+//! the ids come, then as many rows at a time as the caller asks for.
 
 use chrono::{DateTime, Utc};
 use diesel::{
@@ -10,6 +13,7 @@ use diesel::{
     sql_types::Bool,
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use uuid::Uuid;
 use windlass_domain::{UserId, WorkspaceId};
 
 use crate::{
@@ -32,7 +36,17 @@ pub struct WatchScope {
     pub id: Option<WorkspaceId>,
 }
 
-/// A row as it was committed by a transaction; the same pair is the same row.
+/// Which of its states a row is in. The time belongs to it: a crash of a database with asynchronous commit
+/// gives a transaction's id out twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RowVersion {
+    /// The transaction that wrote it last.
+    pub xid: i64,
+    /// When that was.
+    pub updated_at: DateTime<Utc>,
+}
+
+/// A row as it was committed by a transaction.
 #[derive(Clone, Debug)]
 pub struct Change {
     /// The row.
@@ -41,11 +55,21 @@ pub struct Change {
     pub xid: i64,
 }
 
-/// What changed, and where the watcher stands after it.
+impl Change {
+    /// The row's version.
+    pub fn version(&self) -> RowVersion {
+        RowVersion {
+            xid: self.xid,
+            updated_at: self.record.updated_at,
+        }
+    }
+}
+
+/// Which rows changed, and where the watcher stands once it has seen them.
 #[derive(Clone, Debug)]
-pub struct Changes {
-    /// Changed rows.
-    pub changes: Vec<Change>,
+pub struct Changed {
+    /// Rows in the order of their transactions.
+    pub rows: Vec<(WorkspaceId, RowVersion)>,
     /// Where to go on. Lower than `since` only if the database lost transactions: then `since` is void.
     pub token: WatchToken,
 }
@@ -58,14 +82,9 @@ type ChangeRow = (
     i64,
 );
 
-impl Pool {
-    /// What changed at or after `since`; `None`: everything there is, for a first state. What is gone for
-    /// good is a change, but not part of a first state unless it is asked for by its id.
-    pub async fn changes(&self, since: Option<WatchToken>, scope: WatchScope) -> Result<Changes> {
-        let mut conn = self.get().await?;
-        // Taken before the rows: what commits in between is seen now and once more.
-        let token = horizon(&mut conn).await?;
-        let mut query = workspaces::table
+macro_rules! change_rows {
+    () => {
+        workspaces::table
             .inner_join(users::table)
             .inner_join(hosts::table)
             .select((
@@ -77,47 +96,112 @@ impl Pool {
                     .single_value(),
                 sql::<BigInt>("workspaces.change_xid"),
             ))
+    };
+}
+
+impl Pool {
+    /// A page of the first state, by id, after `after`: everything but what is gone for good, or the one
+    /// workspace that is asked for, gone or not. A watcher takes [`watch_horizon`](Self::watch_horizon)
+    /// before the first page: what changes while it reads is seen by that position.
+    pub async fn first_state(
+        &self,
+        scope: WatchScope,
+        after: Option<WorkspaceId>,
+        limit: i64,
+    ) -> Result<Vec<Change>> {
+        let mut query = change_rows!()
+            .order(workspaces::id)
+            .limit(limit)
             .into_boxed();
-        query = match since {
-            Some(token) => {
-                query.filter(sql::<Bool>("workspaces.change_xid >= ").bind::<BigInt, _>(token.0))
-            }
-            None if scope.id.is_none() => query.filter(workspaces::phase.ne("DELETED")),
-            None => query,
+        query = match scope.id {
+            Some(id) => query.filter(workspaces::id.eq(id.0)),
+            None => query.filter(sql::<Bool>("workspaces.phase <> 'DELETED'")),
         };
+        if let Some(owner) = scope.owner {
+            query = query.filter(workspaces::owner_id.eq(owner.0));
+        }
+        if let Some(after) = after {
+            query = query.filter(workspaces::id.gt(after.0));
+        }
+        let mut conn = self.get().await?;
+        changes(query.load(&mut conn).await?)
+    }
+
+    /// What changed at or after `since`. What is gone for good is a change.
+    pub async fn changed(&self, since: WatchToken, scope: WatchScope) -> Result<Changed> {
+        let mut conn = self.get().await?;
+        // Taken before the rows: what commits in between is seen now and once more.
+        let horizon = horizon(&mut conn).await?;
+        let token = WatchToken(horizon.xmin);
+        if horizon.xmax <= since.0 {
+            // No transaction has begun since.
+            return Ok(Changed {
+                rows: Vec::new(),
+                token,
+            });
+        }
+        let mut query = workspaces::table
+            .select((
+                workspaces::id,
+                sql::<BigInt>("change_xid"),
+                workspaces::updated_at,
+            ))
+            .filter(sql::<Bool>("change_xid >= ").bind::<BigInt, _>(since.0))
+            .order(sql::<BigInt>("change_xid"))
+            .into_boxed();
         if let Some(owner) = scope.owner {
             query = query.filter(workspaces::owner_id.eq(owner.0));
         }
         if let Some(id) = scope.id {
             query = query.filter(workspaces::id.eq(id.0));
         }
-        let rows: Vec<ChangeRow> = query.load(&mut conn).await?;
-        let changes = rows
-            .into_iter()
-            .map(|(row, owner, host, archives, xid)| {
-                let record = WorkspaceRecord::from_row((row, owner, host, archives))?;
-                Ok(Change { record, xid })
-            })
-            .collect::<Result<_>>()?;
-        Ok(Changes { changes, token })
+        let rows: Vec<(Uuid, i64, DateTime<Utc>)> = query.load(&mut conn).await?;
+        let version = |(id, xid, updated_at)| (WorkspaceId(id), RowVersion { xid, updated_at });
+        Ok(Changed {
+            rows: rows.into_iter().map(version).collect(),
+            token,
+        })
+    }
+
+    /// These rows as they are now.
+    pub async fn changes_of(&self, ids: &[WorkspaceId]) -> Result<Vec<Change>> {
+        let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
+        let mut conn = self.get().await?;
+        let rows = change_rows!().filter(workspaces::id.eq_any(ids));
+        changes(rows.load(&mut conn).await?)
     }
 
     /// Where a watcher that has seen everything stands now. A token above it is of another database.
     pub async fn watch_horizon(&self) -> Result<WatchToken> {
         let mut conn = self.get().await?;
-        horizon(&mut conn).await
+        Ok(WatchToken(horizon(&mut conn).await?.xmin))
     }
 }
 
-async fn horizon(conn: &mut AsyncPgConnection) -> Result<WatchToken> {
-    #[derive(QueryableByName)]
-    struct Horizon {
-        #[diesel(sql_type = BigInt)]
-        xmin: i64,
-    }
-    let horizon: Horizon =
-        diesel::sql_query("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS xmin")
-            .get_result(conn)
-            .await?;
-    Ok(WatchToken(horizon.xmin))
+fn changes(rows: Vec<ChangeRow>) -> Result<Vec<Change>> {
+    rows.into_iter()
+        .map(|(row, owner, host, archives, xid)| {
+            let record = WorkspaceRecord::from_row((row, owner, host, archives))?;
+            Ok(Change { record, xid })
+        })
+        .collect()
+}
+
+#[derive(QueryableByName)]
+struct Horizon {
+    /// All transactions below it have ended.
+    #[diesel(sql_type = BigInt)]
+    xmin: i64,
+    /// None at or above it has begun.
+    #[diesel(sql_type = BigInt)]
+    xmax: i64,
+}
+
+async fn horizon(conn: &mut AsyncPgConnection) -> Result<Horizon> {
+    Ok(diesel::sql_query(
+        "SELECT pg_snapshot_xmin(s)::text::bigint AS xmin, pg_snapshot_xmax(s)::text::bigint AS xmax
+         FROM pg_current_snapshot() AS s",
+    )
+    .get_result(conn)
+    .await?)
 }

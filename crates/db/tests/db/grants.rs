@@ -77,10 +77,24 @@ const GRANTED: &[(&str, &str, &str, &str)] = &[
         "INSERT",
         "workspace_id actor action detail",
     ),
-    ("observer", "leader", "UPDATE", "holder epoch expires_at"),
-    ("wc", "leader", "UPDATE", "holder epoch expires_at"),
-    ("ttl", "leader", "UPDATE", "holder epoch expires_at"),
-    ("gc", "leader", "UPDATE", "holder epoch expires_at"),
+    (
+        "observer",
+        "leader",
+        "UPDATE",
+        "holder epoch expires_at shards",
+    ),
+    ("wc", "leader", "UPDATE", "holder epoch expires_at shards"),
+    ("ttl", "leader", "UPDATE", "holder epoch expires_at shards"),
+    ("gc", "leader", "UPDATE", "holder epoch expires_at shards"),
+    (
+        "observer",
+        "replicas",
+        "INSERT",
+        "service holder shards seen_at",
+    ),
+    ("observer", "replicas", "UPDATE", "shards seen_at"),
+    ("wc", "replicas", "INSERT", "service holder shards seen_at"),
+    ("wc", "replicas", "UPDATE", "shards seen_at"),
 ];
 
 fn granted(role: &str, table: &str, privilege: &str, column: &str) -> bool {
@@ -90,6 +104,10 @@ fn granted(role: &str, table: &str, privilege: &str, column: &str) -> bool {
             && *p == privilege
             && columns.split_whitespace().any(|c| c == column)
     })
+}
+
+fn leads_shards(role: &str) -> bool {
+    matches!(role, "windlass_observer" | "windlass_wc")
 }
 
 fn readable(role: &str, table: &str) -> bool {
@@ -163,16 +181,21 @@ async fn each_role_writes_its_own_columns_and_no_other() {
         }
         for table in &tables {
             let all = role == "windlass_gc" && *table == "gc_sightings";
-            for privilege in ["INSERT", "UPDATE", "DELETE"] {
+            let deletes = all || (*table == "replicas" && leads_shards(role));
+            for (privilege, expected) in [("INSERT", all), ("UPDATE", all), ("DELETE", deletes)] {
                 let arguments = format!("'{role}', '{table}', '{privilege}'");
                 let is = has(&client, "has_table_privilege", &arguments).await;
-                check(format!("{role}: {privilege} on all of {table}"), is, all);
+                check(
+                    format!("{role}: {privilege} on all of {table}"),
+                    is,
+                    expected,
+                );
             }
             let delete = format!("DELETE FROM {table} WHERE false");
             check(
                 format!("{role}: {delete}"),
                 allowed(&client, &delete).await,
-                all,
+                deletes,
             );
             let truncate = format!("TRUNCATE {table} CASCADE");
             check(

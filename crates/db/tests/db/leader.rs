@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use windlass_db::{DbErrorKind, write::wc::ControlChange, write::wc::Outcome};
-use windlass_domain::Epoch;
+use windlass_db::{
+    Candidacy, DbErrorKind, Lease, Pool, write::wc::ControlChange, write::wc::Outcome,
+};
+use windlass_domain::{Epoch, Shard};
 
 use crate::common::{TTL, db};
 
@@ -14,12 +16,18 @@ async fn one_leads_until_its_lease_is_over() {
     let a = pool.try_lead("wc", "a", TTL).await.unwrap().unwrap();
     assert_eq!(a.epoch, Epoch(1));
     assert_eq!(pool.try_lead("wc", "b", TTL).await.unwrap(), None);
-    assert!(pool.renew(&a, TTL).await.unwrap());
+    assert_eq!(
+        pool.renew(std::slice::from_ref(&a), TTL).await.unwrap(),
+        ["wc"]
+    );
 
     // The same holder is the dead predecessor's address: it takes over at once.
     let again = pool.try_lead("wc", "a", TTL).await.unwrap().unwrap();
     assert_eq!(again.epoch, Epoch(2));
-    assert!(!pool.renew(&a, TTL).await.unwrap());
+    assert_eq!(
+        pool.renew(std::slice::from_ref(&a), TTL).await.unwrap(),
+        [""; 0]
+    );
     assert!(!pool.release(&a).await.unwrap());
 
     assert!(pool.release(&again).await.unwrap());
@@ -151,5 +159,171 @@ async fn a_caller_that_hangs_up_leaves_nothing_half_done() {
         .is_none()
     {
         tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+fn shard(index: u32, count: u32) -> Shard {
+    Shard::new(index, count).unwrap()
+}
+
+async fn lead(pool: &Pool, of: Shard, holder: &str, ttl: Duration) -> Candidacy {
+    pool.try_lead_shard("wc", of, holder, ttl).await.unwrap()
+}
+
+#[track_caller]
+fn elected(candidacy: Candidacy) -> Lease {
+    match candidacy {
+        Candidacy::Elected(lease) => lease,
+        Candidacy::Held | Candidacy::OtherShards { .. } => panic!("{candidacy:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_shard_has_a_leader_and_epochs_grow_over_all() {
+    let db = db().await;
+    let pool = db.pool("wc");
+    let mut epochs = Vec::new();
+    for (index, holder) in [(2, "a"), (0, "b"), (1, "a"), (3, "c")] {
+        let lease = elected(lead(&pool, shard(index, 4), holder, TTL).await);
+        assert_eq!(lease.shard, shard(index, 4));
+        epochs.push(lease.epoch.0);
+        let again = lead(&pool, shard(index, 4), "other", TTL).await;
+        assert_eq!(again, Candidacy::Held);
+    }
+    assert_eq!(epochs, [1, 2, 3, 4]);
+    let again = elected(lead(&pool, shard(2, 4), "a", TTL).await);
+    assert_eq!(again.epoch, Epoch(5));
+
+    let roster = pool.roster("wc", 4, "a", TTL).await.unwrap();
+    let holders: Vec<_> = roster.leases.iter().map(|l| l.holder.as_str()).collect();
+    assert_eq!(holders, ["b", "a", "a", "c"]);
+    assert!(roster.leases.iter().all(|l| l.held));
+    // Who lives is who said so lately, and divides the same number.
+    pool.roster("wc", 4, "c", TTL).await.unwrap();
+    pool.roster("wc", 2, "d", TTL).await.unwrap();
+    db.sql("UPDATE replicas SET seen_at = now() - interval '1 h' WHERE holder = 'a'")
+        .await;
+    let roster = pool.roster("wc", 4, "b", TTL).await.unwrap();
+    assert_eq!(roster.replicas, ["b", "c"]);
+    pool.leave("wc", "c").await.unwrap();
+    let roster = pool.roster("wc", 4, "b", TTL).await.unwrap();
+    assert_eq!(roster.replicas, ["b"]);
+    // Nobody leads for another service.
+    let observer = db.pool("observer");
+    let foreign = observer.try_lead_shard("wc", shard(1, 2), "x", TTL).await;
+    assert_eq!(foreign.unwrap(), Candidacy::Held);
+    assert!(observer.roster("wc", 2, "x", TTL).await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_number_of_shards_ends_the_old_leases_or_waits_for_them() {
+    let db = db().await;
+    let id = db.workspace("w", "").await;
+    let pool = db.pool("wc");
+    let ws = db.record(id).await.workspace;
+    let write = async |lease: &Lease| {
+        let change = ControlChange::new(&ws, ws.control.clone());
+        pool.store_control(lease, vec![change]).await
+    };
+    // One that knows no shards leads, as v0.1.0 does it.
+    db.sql("UPDATE leader SET holder = 'v1', epoch = 7, expires_at = now() + interval '1 h' WHERE name = 'wc'")
+        .await;
+    let refused = Candidacy::OtherShards {
+        holder: "v1".to_owned(),
+        shards: 1,
+    };
+    assert_eq!(lead(&pool, shard(1, 2), "new", TTL).await, refused);
+    assert_eq!(lead(&pool, shard(0, 2), "new", TTL).await, refused);
+    db.sql("UPDATE leader SET expires_at = now() WHERE name = 'wc'")
+        .await;
+
+    // Two shards whose leaders pause until their leases are over.
+    let paused = [0, 1].map(|k| shard(k, 2));
+    let first = elected(lead(&pool, paused[0], "old", TTL).await);
+    let second = elected(lead(&pool, paused[1], "old", TTL).await);
+    assert_eq!((first.epoch, second.epoch), (Epoch(8), Epoch(9)));
+    let refused = Candidacy::OtherShards {
+        holder: "old".to_owned(),
+        shards: 2,
+    };
+    assert_eq!(lead(&pool, shard(3, 4), "new", TTL).await, refused);
+    assert!(write(&second).await.is_ok());
+    db.sql("UPDATE leader SET expires_at = now() WHERE holder = 'old'")
+        .await;
+    // Resumed before anybody took over, it still leads.
+    assert!(write(&second).await.is_ok());
+
+    // The lease of one new shard ends all old ones, also those whose rows it does not need.
+    let new = elected(lead(&pool, shard(3, 4), "new", TTL).await);
+    assert_eq!(new.epoch, Epoch(10));
+    for old in [&first, &second] {
+        let error = write(old).await.unwrap_err();
+        assert_eq!(error.kind(), DbErrorKind::Fenced, "{error}");
+        assert_eq!(
+            pool.renew(std::slice::from_ref(old), TTL).await.unwrap(),
+            [""; 0]
+        );
+    }
+    assert!(write(&new).await.is_ok());
+    let next = elected(lead(&pool, shard(0, 4), "other", TTL).await);
+    assert_eq!(next.epoch, Epoch(11));
+
+    // The same process with another number: its predecessor is dead.
+    elected(lead(&pool, shard(1, 4), "other", TTL).await);
+    db.sql("UPDATE leader SET expires_at = now() WHERE holder = 'new'")
+        .await;
+    let whole = pool.try_lead("wc", "other", TTL).await.unwrap().unwrap();
+    assert_eq!(whole.epoch, Epoch(13));
+    assert!(write(&next).await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_numbers_of_shards_one_wins() {
+    let db = db().await;
+    let pool = db.pool("observer");
+    for round in 0..10 {
+        db.sql("UPDATE leader SET expires_at = now(), holder = ''")
+            .await;
+        let candidates = (0..8_u32).map(|n| {
+            let (pool, count) = (pool.clone(), if n % 2 == 0 { 2 } else { 4 });
+            let of = shard(n / 2 % count, count);
+            async move {
+                let holder = format!("{round}-{n}");
+                pool.try_lead_shard("observer", of, &holder, TTL)
+                    .await
+                    .unwrap()
+            }
+        });
+        futures::future::join_all(candidates).await;
+        let numbers = db
+            .one("SELECT count(DISTINCT shards) FROM leader WHERE expires_at > now()")
+            .await;
+        assert_eq!(numbers, "1");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_workspace_is_in_exactly_one_shard_in_sql_as_in_rust() {
+    let db = db().await;
+    db.sql(
+        "INSERT INTO workspaces (id, owner_id, host_id, name, image, desired_state)
+         SELECT gen_random_uuid(), u.id, h.id, 'w' || n, 'busybox', 'RUNNING'
+         FROM users u, hosts h, generate_series(1, 200) AS n WHERE u.name = 'ann' AND h.name = 'h1'",
+    )
+    .await;
+    let pool = db.pool("wc");
+    for count in [1, 2, 3, 7, 16, 64] {
+        let mut seen = std::collections::BTreeSet::new();
+        for of in Shard::all(count) {
+            for record in pool.living_workspaces_of(of).await.unwrap() {
+                let ws = record.workspace;
+                assert!(of.owns(ws.id.0), "{} is not in {of:?}", ws.id);
+                assert!(seen.insert(ws.id), "{} is in two shards", ws.id);
+            }
+            let on_host = pool.living_workspaces_on(of).await.unwrap();
+            let host = db.host("h1").await.0;
+            assert_eq!(on_host.len(), if of.owns(host) { 200 } else { 0 });
+        }
+        assert_eq!(seen.len(), 200);
     }
 }

@@ -8,6 +8,7 @@ mod control;
 mod gc;
 mod grants;
 mod leader;
+mod lists;
 mod migrate;
 mod observation;
 mod rebuild;

@@ -6,18 +6,17 @@ use windlass_domain::WorkspaceId;
 use crate::common::{Db, db};
 
 async fn changed(db: &Db, since: WatchToken) -> (Vec<WorkspaceId>, WatchToken) {
-    let changes = db
-        .pool("api")
-        .changes(Some(since), WatchScope::default())
-        .await
-        .unwrap();
-    let mut ids: Vec<_> = changes
-        .changes
-        .iter()
-        .map(|c| c.record.workspace.id)
-        .collect();
+    let api = db.pool("api");
+    let changed = api.changed(since, WatchScope::default()).await.unwrap();
+    let mut ids: Vec<_> = changed.rows.iter().map(|(id, _)| *id).collect();
     ids.sort();
-    (ids, changes.token)
+    let rows = api.changes_of(&ids).await.unwrap();
+    assert_eq!(rows.len(), ids.len());
+    for row in rows {
+        let seen = (row.record.workspace.id, row.version());
+        assert!(changed.rows.contains(&seen));
+    }
+    (ids, changed.token)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -38,14 +37,16 @@ async fn the_first_state_is_what_is_not_gone() {
         )
         .await;
     let ids = async |scope| -> Vec<WorkspaceId> {
-        let changes = api.changes(None, scope).await.unwrap();
-        let mut ids: Vec<_> = changes
-            .changes
-            .iter()
-            .map(|c| c.record.workspace.id)
-            .collect();
-        ids.sort();
-        ids
+        let mut ids: Vec<WorkspaceId> = Vec::new();
+        loop {
+            let page = api.first_state(scope, ids.last().copied(), 1).await;
+            let page = page.unwrap();
+            assert!(page.len() <= 1);
+            match page.first() {
+                Some(change) => ids.push(change.record.workspace.id),
+                None => return ids,
+            }
+        }
     };
     let mut all = vec![here, bobs];
     all.sort();
@@ -67,11 +68,7 @@ async fn a_change_that_commits_late_is_not_missed() {
     let api = db.pool("api");
     let slow = db.workspace("slow", "").await;
     let fast = db.workspace("fast", "").await;
-    let start = api
-        .changes(None, WatchScope::default())
-        .await
-        .unwrap()
-        .token;
+    let start = api.watch_horizon().await.unwrap();
     assert_eq!(changed(&db, start).await.0, []);
 
     let writer = db.client().await;

@@ -1,6 +1,6 @@
 //! One job: who asked for what, and how it stands.
 
-use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use chrono::{DateTime, Utc};
@@ -12,6 +12,7 @@ use windlass_proto::{convert, v1};
 use windlass_service::{TraceContext, trace};
 
 use super::progress::JobProgress;
+use crate::epochs::Claim;
 use crate::error::Failure;
 
 /// What a job does. Each has places and a queue of its own.
@@ -85,8 +86,8 @@ pub struct WorkContext {
     pub op_id: Uuid,
     /// How often it failed before.
     pub attempt: u32,
-    /// Epoch of the wc that asks.
-    pub epoch: i64,
+    /// The wc that asks.
+    pub claim: Claim,
 }
 
 /// How a job stands.
@@ -120,7 +121,7 @@ pub struct Job {
     /// Cancelled when the job is to give up.
     pub cancel: CancellationToken,
     attempt: AtomicU32,
-    epoch: AtomicI64,
+    claim: Mutex<Claim>,
     created: DateTime<Utc>,
     phase: watch::Sender<Phase>,
     place: Mutex<Option<OwnedSemaphorePermit>>,
@@ -135,7 +136,7 @@ impl Job {
             progress: JobProgress::default(),
             cancel,
             attempt: AtomicU32::new(context.attempt),
-            epoch: AtomicI64::new(context.epoch),
+            claim: Mutex::new(context.claim),
             created: Utc::now(),
             phase: watch::Sender::new(Phase::Checking),
             place: Mutex::new(None),
@@ -172,15 +173,18 @@ impl Job {
         self.attempt.load(Ordering::Relaxed)
     }
 
-    /// The epoch it belongs to: the highest that asked for it.
-    pub fn epoch(&self) -> i64 {
-        self.epoch.load(Ordering::Relaxed)
+    /// The leader it belongs to: the latest that asked for it.
+    pub fn claim(&self) -> Claim {
+        *self.claim.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Another call for the same.
     pub(super) fn join(&self, context: &WorkContext) {
         self.attempt.fetch_max(context.attempt, Ordering::Relaxed);
-        self.epoch.fetch_max(context.epoch, Ordering::Relaxed);
+        let mut claim = self.claim.lock().unwrap_or_else(PoisonError::into_inner);
+        if context.claim.epoch() > claim.epoch() {
+            *claim = context.claim;
+        }
     }
 
     /// Gives its place to the next of its kind: what is left is only waiting.

@@ -1,8 +1,10 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::Notify;
+use windlass_domain::Shard;
 
 use super::*;
+use crate::epochs::Claim;
 
 struct Fixture {
     jobs: Jobs,
@@ -34,7 +36,7 @@ fn context(workspace: u128, op: u128, attempt: u32) -> WorkContext {
         workspace: Uuid::from_u128(workspace),
         op_id: Uuid::from_u128(op),
         attempt,
-        epoch: 1,
+        claim: Claim::Wc(Shard::WHOLE, 1),
     }
 }
 
@@ -296,10 +298,10 @@ async fn what_waited_is_dropped_when_its_leader_fell() {
         .submit(context(3, 3, 0), Stopping(kept.clone()))
         .await
         .unwrap();
-    f.epochs.admit(Leader::Wc, 2).await.unwrap();
+    f.epochs.admit(Claim::Wc(Shard::WHOLE, 2)).await.unwrap();
     // The new leader asks for the same.
     let next = WorkContext {
-        epoch: 2,
+        claim: Claim::Wc(Shard::WHOLE, 2),
         ..context(3, 3, 0)
     };
     f.jobs.submit(next, Stopping(kept.clone())).await.unwrap();

@@ -11,6 +11,7 @@ fn provision(epoch: i64) -> v1::ProvisionRequest {
             op_id: Uuid::new_v4().to_string(),
             attempt: 0,
             epoch,
+            ..v1::WorkContext::default()
         }),
         replaces_volume_id: String::new(),
     }

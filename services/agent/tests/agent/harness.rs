@@ -416,6 +416,7 @@ pub fn attempt(workspace: Uuid, op: Uuid, attempt: u32) -> Option<v1::WorkContex
         op_id: op.to_string(),
         attempt,
         epoch: 1,
+        ..v1::WorkContext::default()
     })
 }
 

@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use tokio::sync::{
     broadcast::{self, error::RecvError},
-    mpsc,
+    mpsc, oneshot,
 };
 use tonic::Status;
-use windlass_db::read::{Changes, WatchScope, WatchToken};
+use windlass_db::read::{Change, WatchScope, WatchToken};
+use windlass_domain::WorkspaceId;
 use windlass_proto::v1;
 
-use super::{Batch, Item, Watch, token};
+use super::{Batch, Item, PAGE, Watch, token};
 use crate::errors;
 
 /// How often a watcher that hears nothing gets a newer token.
@@ -52,20 +53,27 @@ impl Watcher {
         }
     }
 
-    pub async fn run(mut self, first: Changes) {
-        if let Err(End::Failed(status)) = self.follow(first).await {
+    /// Runs until its client is gone or it cannot go on: then `failed` is told why.
+    pub async fn run(
+        mut self,
+        since: Option<WatchToken>,
+        horizon: WatchToken,
+        failed: oneshot::Sender<Status>,
+    ) {
+        if let Err(End::Failed(status)) = self.follow(since, horizon).await {
             // A client that is gone needs no reason.
-            let _ = self.client.send(Err(status)).await;
+            let _ = failed.send(status);
         }
     }
 
-    async fn follow(&mut self, first: Changes) -> Result<(), End> {
-        let mut position = first.token;
-        let items: Vec<Item> = first.changes.into_iter().map(Item::from).collect();
-        for item in &items {
-            self.workspace(item, String::new()).await?;
-        }
-        drop(items);
+    async fn follow(&mut self, since: Option<WatchToken>, horizon: WatchToken) -> Result<(), End> {
+        let mut position = match since {
+            None => {
+                self.first_state().await?;
+                horizon
+            }
+            Some(since) => self.missed(since, None).await?,
+        };
         self.send(v1::WatchWorkspacesResponse {
             workspace: None,
             resume_token: self.token(position),
@@ -89,17 +97,17 @@ impl Watcher {
             };
             let sent = match batch {
                 Ok(Batch::Changed(items, to)) => {
-                    let sent = self.items(&items, Some(position), position.max(to)).await?;
+                    let sent = self.items(&items, position, position.max(to)).await?;
                     position = position.max(to);
                     sent
                 }
                 Ok(Batch::Lost) => {
-                    position = self.read(None).await?;
+                    position = self.begin_anew().await?;
                     true
                 }
                 Err(RecvError::Lagged(batches)) => {
                     tracing::debug!(batches, "a watcher fell behind and reads for itself");
-                    position = self.read(Some(position)).await?;
+                    position = self.catch_up(position).await?;
                     true
                 }
                 // The hub lives as long as the server.
@@ -112,40 +120,81 @@ impl Watcher {
         }
     }
 
-    /// Reads what changed since a position, or everything, after subscribing anew.
-    async fn read(&mut self, since: Option<WatchToken>) -> Result<WatchToken, End> {
+    /// Reads what it missed, after subscribing anew.
+    async fn catch_up(&mut self, since: WatchToken) -> Result<WatchToken, End> {
         self.batches = self.watch.subscribe().await.map_err(errors::database)?;
-        let pool = &self.watch.pool;
-        let mut since = since;
-        let mut read = pool.changes(since, self.scope).await;
-        if let Ok(changes) = &read
-            && since.is_some_and(|since| changes.token < since)
-        {
-            since = None;
-            read = pool.changes(None, self.scope).await;
+        let position = self.missed(since, Some(since)).await?;
+        self.position(position).await?;
+        Ok(position)
+    }
+
+    /// Reads everything, after subscribing anew: its position is void.
+    async fn begin_anew(&mut self) -> Result<WatchToken, End> {
+        self.batches = self.watch.subscribe().await.map_err(errors::database)?;
+        let horizon = self.watch.read(self.watch.pool.watch_horizon()).await?;
+        self.first_state().await?;
+        self.position(horizon).await?;
+        Ok(horizon)
+    }
+
+    /// Sends everything in view, page by page.
+    async fn first_state(&self) -> Result<(), End> {
+        let mut after: Option<WorkspaceId> = None;
+        loop {
+            let page = self.watch.pool.first_state(self.scope, after, PAGE as i64);
+            let page = self.watch.read(page).await?;
+            let complete = page.len() < PAGE;
+            after = page.last().map(|last| last.record.workspace.id);
+            self.page(page, None).await?;
+            if complete {
+                return Ok(());
+            }
         }
-        let read = read.map_err(errors::database)?;
-        let items: Vec<Item> = read.changes.into_iter().map(Item::from).collect();
-        if !self.items(&items, since, read.token).await? {
-            self.position(read.token).await?;
+    }
+
+    /// Sends what changed since a position, page by page, each with the position to resume at. Returns
+    /// the one after it.
+    async fn missed(
+        &self,
+        since: WatchToken,
+        resume: Option<WatchToken>,
+    ) -> Result<WatchToken, End> {
+        let changed = self.watch.pool.changed(since, self.scope);
+        let changed = self.watch.read(changed).await?;
+        if changed.token < since {
+            // The database went back in time.
+            self.first_state().await?;
+            return Ok(changed.token);
         }
-        Ok(read.token)
+        let ids: Vec<WorkspaceId> = changed.rows.into_iter().map(|(id, _)| id).collect();
+        for page in ids.chunks(PAGE) {
+            let page = self.watch.read(self.watch.pool.changes_of(page)).await?;
+            self.page(page, resume).await?;
+        }
+        Ok(changed.token)
+    }
+
+    async fn page(&self, page: Vec<Change>, resume: Option<WatchToken>) -> Result<(), End> {
+        for change in page {
+            let token = resume.map_or_else(String::new, |p| self.token(p));
+            self.workspace(&Item::from(change), token).await?;
+        }
+        Ok(())
     }
 
     /// Sends what is in view; the position after the batch goes with its last message, the one before it
-    /// (none: begin anew) with the others. Whether there was anything.
+    /// with the others. Whether there was anything.
     async fn items(
         &self,
         items: &[Item],
-        before: Option<WatchToken>,
+        before: WatchToken,
         after: WatchToken,
     ) -> Result<bool, End> {
         let mine: Vec<&Item> = items.iter().filter(|item| self.concerns(item)).collect();
         let last = mine.len().saturating_sub(1);
         for (n, item) in mine.iter().enumerate() {
-            let position = if n == last { Some(after) } else { before };
-            let resume_token = position.map_or_else(String::new, |p| self.token(p));
-            self.workspace(item, resume_token).await?;
+            let position = if n == last { after } else { before };
+            self.workspace(item, self.token(position)).await?;
         }
         Ok(!mine.is_empty())
     }
@@ -178,6 +227,41 @@ impl Watcher {
     }
 
     async fn send(&self, message: v1::WatchWorkspacesResponse) -> Result<(), End> {
-        self.client.send(Ok(message)).await.map_err(|_| End::Gone)
+        let sent = tokio::time::timeout(self.watch.stall, self.client.send(Ok(message))).await;
+        match sent {
+            Ok(sent) => sent.map_err(|_| End::Gone),
+            Err(_) => Err(errors::watch_stalled().into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, time::Duration};
+
+    use tokio::sync::Notify;
+    use windlass_db::Pool;
+    use windlass_service::reason_of;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_client_that_takes_nothing_is_told_to_resume() {
+        let pool = Pool::new("postgres://nobody@127.0.0.1:1/none", 1).unwrap();
+        let mut watch = Watch::new(pool, Arc::new(Notify::new()));
+        watch.stall = Duration::from_millis(20);
+        let batches = watch.batches.subscribe();
+        let (client, taken) = mpsc::channel(1);
+        let watcher = Watcher::new(watch, WatchScope::default(), batches, client);
+        assert!(watcher.position(WatchToken(1)).await.is_ok());
+        let Err(End::Failed(status)) = watcher.position(WatchToken(2)).await else {
+            panic!("it went on");
+        };
+        assert_eq!(reason_of(&status).as_deref(), Some("WATCH_STALLED"));
+        drop(taken);
+        assert!(matches!(
+            watcher.position(WatchToken(3)).await,
+            Err(End::Gone)
+        ));
     }
 }

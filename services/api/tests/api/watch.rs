@@ -279,3 +279,72 @@ async fn the_last_state_always_arrives() {
         }
     }
 }
+
+/// What the poller reads for a change it reads for everybody.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_is_read_once_for_all_watchers() {
+    let db = crate::common::database().await;
+    db.sql("ALTER ROLE windlass_api SET log_statement = 'all'")
+        .await;
+    let server = crate::common::serve(db.api_config()).await;
+    let ann = server.workspaces("ann");
+    let id = create(&ann, "a").await.id;
+    let log = db.config.dir.join("postgres.log");
+    let reads = || {
+        let log = std::fs::read_to_string(&log).unwrap();
+        let reads = |line: &&str| line.contains("execute") && line.contains("\"workspaces\"");
+        log.lines().filter(reads).count()
+    };
+    assert!(reads() > 0, "statements are logged");
+
+    let mut watchers: Vec<Watcher> = Vec::new();
+    for count in [1, 200] {
+        let mut client = ann.clone();
+        while watchers.len() < count {
+            if watchers.len().is_multiple_of(50) {
+                client = server.workspaces(["ann", "root"][watchers.len() / 50 % 2]);
+            }
+            let mut watcher = open(&client, "", "").await;
+            watcher.first().await;
+            watchers.push(watcher);
+        }
+        let before = reads();
+        let text = format!("for {count}");
+        db.sql(&format!(
+            "UPDATE workspaces SET description = '{text}' WHERE id = '{id}'; NOTIFY \"api:wake\""
+        ))
+        .await;
+        for watcher in &mut watchers {
+            watcher.until(|w| w.description == text).await;
+        }
+        let cost = reads() - before;
+        assert!(cost <= 6, "{cost} reads for {count} watchers");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_rows_come_in_pages() {
+    let env = env().await;
+    create(&env.ann, "a").await;
+    env.db
+        .sql(
+            "INSERT INTO workspaces (id, owner_id, host_id, name, image, desired_state)
+             SELECT gen_random_uuid(), owner_id, host_id, 'w' || n, image, desired_state
+             FROM workspaces, generate_series(1, 450) AS n",
+        )
+        .await;
+    let mut watcher = open(&env.ann, "", "").await;
+    let (state, token) = watcher.first().await;
+    assert_eq!(state.len(), 451);
+    env.db
+        .sql("UPDATE workspaces SET description = 'new'; NOTIFY \"api:wake\"")
+        .await;
+    let mut seen = BTreeMap::new();
+    while seen.len() < 451 {
+        let (workspace, token) = watcher.until(|w| w.description == "new").await;
+        seen.insert(workspace.name, token);
+    }
+    // Resumed: all again, from wherever one was.
+    let (state, _) = open(&env.ann, "", &token).await.first().await;
+    assert_eq!(state.len(), 451);
+}

@@ -161,6 +161,7 @@ async fn postgres(
     let (port, movable) = port(pinned, state.secrets().postgres_port)?;
     let dir = state.path("postgres");
     check_link(&dir)?;
+    check_epochs(&dir, &state.path("agent"))?;
     let mut config = PostgresConfig::new(dir.clone(), port);
     config.die_with_parent = true;
     config.settings = vec![("max_connections".to_owned(), "200".to_owned())];
@@ -199,6 +200,24 @@ fn check_link(dir: &Path) -> Result<(), CliError> {
         )));
     }
     Ok(())
+}
+
+/// An agent that has seen a database's leaders refuses those of a new one, which count from 1 again. Without
+/// this the first workspace would wait for ever.
+fn check_epochs(dir: &Path, agent: &Path) -> Result<(), CliError> {
+    let moved = Path::new(ELSEWHERE).join(digest(dir)).join("data");
+    if !is_unused(dir) || moved.exists() || !agent.join("epochs.json").exists() {
+        return Ok(());
+    }
+    let all = dir.parent().unwrap_or(dir);
+    Err(CliError::Failed(format!(
+        "the database {} is gone, but the agent's state {} is of its time: it refuses the leaders of a new one. \
+         Bring the database back, or remove the whole of {} to begin anew, with all homes in it. An older \
+         database needs its epochs raised (UPDATE leader SET epoch = ..., docs/operations.md)",
+        dir.display(),
+        agent.display(),
+        all.display()
+    )))
 }
 
 /// Leaves a link where the cluster should be, to a folder that PostgreSQL's user can reach.
@@ -269,6 +288,23 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+
+    #[test]
+    fn a_deleted_database_is_told_apart_from_a_first_start() {
+        let root = tempfile::tempdir().unwrap();
+        let (dir, agent) = (root.path().join("postgres"), root.path().join("agent"));
+        assert!(check_epochs(&dir, &agent).is_ok());
+        std::fs::create_dir(&agent).unwrap();
+        assert!(check_epochs(&dir, &agent).is_ok());
+        std::fs::write(agent.join("epochs.json"), "{}").unwrap();
+        let why = check_epochs(&dir, &agent).unwrap_err().to_string();
+        assert!(
+            why.contains("remove the whole of") && why.contains("epoch"),
+            "{why}"
+        );
+        std::fs::create_dir_all(dir.join("data")).unwrap();
+        assert!(check_epochs(&dir, &agent).is_ok());
+    }
 
     fn args() -> UpArgs {
         UpArgs {
