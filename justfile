@@ -28,9 +28,36 @@ test: fmt-check buf lint deny build k8s-check
 nextest *args: build
     just with-engine cargo nextest run "$@"
 
-# A benchmark against its floor in the same run: a table, and JSON in target/bench (`just bench archive`)
-bench name *args:
-    cargo bench -p windlass-integration --bench {{ name }} -- "${@:2}"
+# A benchmark against its floor in the same run: observe, control, scale or archive (`--quick` to try it)
+bench name *args: (bench-build name)
+    #!/usr/bin/env bash
+    set -euo pipefail
+    run=(cargo bench --quiet --profile bench --workspace --bench {{ name }} -- "${@:2}")
+    case {{ name }} in
+        observe | control) just with-engine "${run[@]}" ;;
+        *) "${run[@]}" ;;
+    esac
+
+# Build a benchmark and the services it measures, optimised, with the same features
+bench-build name:
+    cargo build --profile bench --workspace --bins --bench {{ name }}
+
+# Put the tables of target/bench into docs/performance.md
+bench-docs:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    for table in "$CARGO_TARGET_DIR"/bench/*.md; do
+        name=$(basename "$table" .md)
+        awk -v name="$name" -v table="$table" '
+            $0 == "<!-- /bench:" name " -->" { inside = 0 }
+            !inside { print }
+            $0 == "<!-- bench:" name " -->" {
+                inside = 1
+                print ""
+                while ((getline line < table) > 0) print line
+            }' docs/performance.md >docs/performance.md.new
+        mv docs/performance.md.new docs/performance.md
+    done
 
 # Format the Rust sources
 fmt:

@@ -11,11 +11,13 @@
 //! - `sim_agent`: an agent of a host of any size, without an engine
 //! - `home`: writes homes, and compares them by the digest of every file
 //! - `wait`: the one way to wait
+//! - `bench`: what the benchmarks in `benches/` share
 //!
 //! Nothing is skipped: where PostgreSQL, Redis or a Docker engine is missing, a test fails and says so.
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+pub mod bench;
 pub mod clients;
 pub mod docker;
 pub mod home;

@@ -152,6 +152,14 @@ impl Services {
             .is_some_and(|p| p.exited().is_none())
     }
 
+    /// The process id of a service.
+    ///
+    /// # Panics
+    /// When it was not started.
+    pub fn pid(&self, name: Name) -> i32 {
+        self.running[&name].pid()
+    }
+
     /// The last lines of every log, for a failing test.
     pub fn logs(&self) -> String {
         let tail =

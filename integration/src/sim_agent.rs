@@ -1,7 +1,8 @@
 //! A simulated agent: a real gRPC server on a free loopback port that serves generated containers, volumes,
 //! jobs and archives through ListChanges (and, like v0.1.0, through the three lists), so that hosts of any
 //! size can be had without an engine. It can be made to fail, hang, break off, repeat and shuffle, and it
-//! counts what it is asked. Calls that change something are answered UNIMPLEMENTED.
+//! counts what it is asked. Calls that change something are answered UNIMPLEMENTED, unless it is told to obey:
+//! then starting and stopping are done at once.
 //!
 //! ```ignore
 //! let agent = SimAgent::start().await;
@@ -12,6 +13,7 @@
 //! ```
 
 mod log;
+mod obey;
 mod serve;
 
 use std::{
@@ -108,6 +110,8 @@ pub struct Behaviour {
     pub reverse: bool,
     /// Tells the whole whatever the position.
     pub forgetful: bool,
+    /// Carries Start and Stop out, at once, and sends a hint as the engine's events would be one.
+    pub obey: bool,
 }
 
 /// What the agent was asked so far.
@@ -303,21 +307,11 @@ impl SimAgent {
 
     /// Makes or changes a container.
     pub fn set_container(&self, workspace: Uuid, container: ContainerState) {
-        let name = names::container(PREFIX, WorkspaceId(workspace));
         let value = Container {
-            name: name.clone(),
-            container_id: format!("{0}{0}", workspace.simple()),
-            workspace_id: workspace.to_string(),
-            image: "windlass/demo:latest".to_owned(),
             state: container.into(),
-            start_time: Some(prost_types::Timestamp {
-                seconds: 1_700_000_000,
-                nanos: 0,
-            }),
-            op_id: volume_id(workspace).to_string(),
-            ..Container::default()
+            ..running(workspace, volume_id(workspace))
         };
-        self.state().containers.put(name, value);
+        self.state().containers.put(value.name.clone(), value);
     }
 
     /// Takes a container away.
@@ -413,6 +407,23 @@ pub fn total<'a>(agents: impl IntoIterator<Item = &'a SimAgent>) -> Counts {
             watches: sum.watches + c.watches,
         }
     })
+}
+
+/// A running container that `op` made.
+fn running(workspace: Uuid, op: Uuid) -> Container {
+    Container {
+        name: names::container(PREFIX, WorkspaceId(workspace)),
+        container_id: format!("{0}{0}", workspace.simple()),
+        workspace_id: workspace.to_string(),
+        image: "windlass/demo:latest".to_owned(),
+        state: ContainerState::Running.into(),
+        start_time: Some(prost_types::Timestamp {
+            seconds: 1_700_000_000,
+            nanos: 0,
+        }),
+        op_id: op.to_string(),
+        ..Container::default()
+    }
 }
 
 fn archive_info(workspace: Uuid, archive_op: Uuid) -> ArchiveInfo {

@@ -389,11 +389,17 @@ impl Drop for World {
 }
 
 async fn start_postgres(dir: &Path, port: u16) -> Postgres {
-    let mut config = postgres::Config::new(dir.join("postgres"), port);
+    let mut config = postgres_config(dir, port);
     config.durable = false;
+    Postgres::start(&config).await.expect("PostgreSQL")
+}
+
+/// A cluster below `dir` that ends with this process.
+pub(crate) fn postgres_config(dir: &Path, port: u16) -> postgres::Config {
+    let mut config = postgres::Config::new(dir.join("postgres"), port);
     config.die_with_parent = true;
     config.template_cache = Some(template_cache());
-    Postgres::start(&config).await.expect("PostgreSQL")
+    config
 }
 
 /// One template for all tests of this machine, outside the repository: user postgres must reach it.
@@ -401,7 +407,7 @@ fn template_cache() -> PathBuf {
     std::env::temp_dir().join("windlass-test-postgres")
 }
 
-async fn start_redis(dir: &Path, port: u16) -> Redis {
+pub(crate) async fn start_redis(dir: &Path, port: u16) -> Redis {
     let config = redis::Config {
         dir: dir.join("redis"),
         port,
@@ -410,7 +416,7 @@ async fn start_redis(dir: &Path, port: u16) -> Redis {
     Redis::start(&config).await.expect("Redis")
 }
 
-async fn migrate(postgres: &Postgres, token: &str) {
+pub(crate) async fn migrate(postgres: &Postgres, token: &str) {
     use sha2::Digest as _;
     let roles = ["api", "observer", "wc", "ttl", "gc"];
     let bootstrap = Bootstrap {
@@ -430,7 +436,7 @@ fn role_url(postgres: &Postgres, role: &str) -> String {
     format!("postgres://windlass_{role}:{PASSWORD}@{host}")
 }
 
-fn environment(
+pub(crate) fn environment(
     prefix: &str,
     token: &str,
     dir: &Path,

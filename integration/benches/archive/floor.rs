@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::report::Measure;
+use crate::Measure;
 
 /// Reads, compresses and hashes; what is archived goes nowhere.
 pub fn archive(root: &Path) -> Measure {
@@ -51,6 +51,7 @@ fn timed(pipeline: &str, first: &Path, second: &Path) -> Measure {
         wall: seconds[0],
         cpu: seconds[1] + seconds[2],
         peak: None,
+        disk: None,
         store_cpu: None,
     }
 }

@@ -8,8 +8,12 @@ use std::path::Path;
 /// A home and how it is made.
 pub struct Home {
     pub name: &'static str,
-    pub fill: fn(&Path),
+    /// Fills it, so many times smaller than it is meant to be.
+    pub fill: fn(&Path, usize),
 }
+
+/// Bytes of text that files are cut from.
+const POOL: usize = 64 << 20;
 
 pub const ALL: [Home; 4] = [
     Home {
@@ -26,7 +30,7 @@ pub const ALL: [Home; 4] = [
     },
     Home {
         name: "13 bytes",
-        fill: |root| fs::write(root.join("hello"), "hello, world\n").unwrap(),
+        fill: |root, _| fs::write(root.join("hello"), "hello, world\n").unwrap(),
     },
 ];
 
@@ -84,10 +88,10 @@ fn text(random: &mut Random, length: usize) -> Vec<u8> {
 }
 
 /// 80,000 files of 6 to 19 KB.
-fn small(root: &Path) {
+fn small(root: &Path, smaller: usize) {
     let mut random = Random(1);
-    let pool = text(&mut random, 64 << 20);
-    for folder in 0..200 {
+    let pool = text(&mut random, POOL / smaller);
+    for folder in 0..200 / smaller {
         let dir = root.join(format!("folder-{folder:03}"));
         fs::create_dir(&dir).unwrap();
         for file in 0..400 {
@@ -99,11 +103,11 @@ fn small(root: &Path) {
 }
 
 /// 4 files of 256 MiB.
-fn noise(root: &Path) {
+fn noise(root: &Path, smaller: usize) {
     let mut random = Random(2);
     for i in 0..4 {
         let mut file = File::create(root.join(format!("noise-{i}"))).unwrap();
-        for _ in 0..256 {
+        for _ in 0..256 / smaller {
             let block: Vec<u8> = (0..1 << 17)
                 .flat_map(|_| random.next().to_le_bytes())
                 .collect();
@@ -113,12 +117,12 @@ fn noise(root: &Path) {
 }
 
 /// 1,400 packages, some nested in others: small sources, a few large bundles, links in `.bin`.
-fn packages(root: &Path) {
+fn packages(root: &Path, smaller: usize) {
     let mut random = Random(3);
-    let pool = text(&mut random, 64 << 20);
+    let pool = text(&mut random, POOL / smaller.min(16));
     let modules = root.join("project/node_modules");
     fs::create_dir_all(modules.join(".bin")).unwrap();
-    for i in 0..1400 {
+    for i in 0..1400 / smaller {
         let parent = match i % 7 {
             6 => modules.join(format!("package-{}/node_modules", i - 1)),
             _ => modules.clone(),

@@ -22,10 +22,9 @@ use windlass_archive::{
 };
 use windlass_embedded_s3::{Config, EmbeddedS3};
 
-use crate::report::Measure;
+use windlass_integration::bench::process;
 
-/// Ticks per second in /proc, on every Linux.
-const USER_HZ: f64 = 100.0;
+use crate::Measure;
 
 /// The embedded S3 store in a process of its own.
 pub struct Server {
@@ -70,15 +69,8 @@ impl Server {
 
     /// Seconds of CPU that the store used so far.
     fn cpu(&self) -> f64 {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.process.id())).unwrap();
-        let fields: Vec<&str> = stat
-            .rsplit(')')
-            .next()
-            .unwrap()
-            .split_whitespace()
-            .collect();
-        let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
-        ticks as f64 / USER_HZ
+        let pid = i32::try_from(self.process.id()).unwrap();
+        process::usage(pid).cpu
     }
 }
 
@@ -132,11 +124,12 @@ fn run(args: &[&str]) -> Measure {
         wall: numbers[0],
         cpu: numbers[1],
         peak: Some(numbers[2]),
+        disk: Some(numbers[3]),
         store_cpu: None,
     }
 }
 
-/// One job in this process; prints seconds, CPU seconds and peak MiB.
+/// One job in this process; prints seconds, CPU seconds, peak MiB and the MiB it had written to disk.
 pub fn child(args: &[String]) {
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     if matches!(args[0], "archive" | "verify" | "pack") {
@@ -197,10 +190,9 @@ pub fn child(args: &[String]) {
     let wall = begun.elapsed().as_secs_f64();
     let cpu = clock_gettime(ClockId::ProcessCPUTime);
     let cpu = cpu.tv_sec as f64 + cpu.tv_nsec as f64 / 1e9;
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let peak = status.lines().find(|l| l.starts_with("VmHWM:")).unwrap();
-    let peak: f64 = peak.split_whitespace().nth(1).unwrap().parse().unwrap();
-    println!("{wall} {cpu} {}", peak / 1024.0);
+    let peak = process::usage(i32::try_from(std::process::id()).unwrap()).peak;
+    let written = process::written().expect("a kernel that counts what is written");
+    println!("{wall} {cpu} {peak} {written}");
 }
 
 async fn serve(root: &str) {

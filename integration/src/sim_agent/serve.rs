@@ -32,7 +32,7 @@ impl Service {
     }
 
     /// Waits while the agent hangs; then how it behaves.
-    async fn behaviour(&self) -> Result<Behaviour, Status> {
+    pub(super) async fn behaviour(&self) -> Result<Behaviour, Status> {
         let mut changes = self.0.behaviour.subscribe();
         let now = changes
             .wait_for(|b| !b.hang)
@@ -45,7 +45,7 @@ impl Service {
         }
     }
 
-    fn with<T>(&self, read: impl FnOnce(&mut State) -> T) -> T {
+    pub(super) fn with<T>(&self, read: impl FnOnce(&mut State) -> T) -> T {
         read(&mut self.0.state.lock().expect("no panic holds it"))
     }
 }
@@ -396,16 +396,18 @@ impl AgentService for Service {
 
     async fn start(
         &self,
-        _request: Request<v1::StartRequest>,
+        request: Request<v1::StartRequest>,
     ) -> Result<Response<v1::StartResponse>, Status> {
-        unimplemented()
+        let job = self.start_at_once(request.into_inner().context).await?;
+        Ok(Response::new(v1::StartResponse { job: Some(job) }))
     }
 
     async fn stop(
         &self,
-        _request: Request<v1::StopRequest>,
+        request: Request<v1::StopRequest>,
     ) -> Result<Response<v1::StopResponse>, Status> {
-        unimplemented()
+        let job = self.stop_at_once(request.into_inner().context).await?;
+        Ok(Response::new(v1::StopResponse { job: Some(job) }))
     }
 
     async fn archive(
