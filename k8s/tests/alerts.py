@@ -66,6 +66,9 @@ FIRES = {
         "10m",
         LED | {'windlass_workspaces{job="windlass-wc", instance="a", phase="ERROR"}': "2+0x20"},
     ),
+    "WindlassCheckpointLate": (
+        "10m", LED | {'windlass_checkpoints_late{job="windlass-wc", instance="a"}': "1+0x20"},
+    ),
     "WindlassGcStopped": (
         "5m", GC_LED | {'windlass_gc_refused{job="windlass-gc", instance="a"}': "1+0x10"},
     ),
@@ -141,6 +144,10 @@ QUIET = {
         # What a former leader last knew does not count.
         ("10m", LED | {'windlass_workspaces{job="windlass-wc", instance="b", phase="ERROR"}': "2+0x20"}),
         ("10m", LED | {'windlass_workspaces{job="windlass-wc", instance="a", phase="RUNNING"}': "2+0x20"}),
+    ],
+    "WindlassCheckpointLate": [
+        ("10m", LED | {'windlass_checkpoints_late{job="windlass-wc", instance="a"}': "0+0x20"}),
+        ("10m", LED | {'windlass_checkpoints_late{job="windlass-wc", instance="b"}': "1+0x20"}),
     ],
     "WindlassGcStopped": [
         ("5m", GC_LED | {'windlass_gc_refused{job="windlass-gc", instance="a"}': "0+0x10"}),

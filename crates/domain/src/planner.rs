@@ -15,7 +15,10 @@ use self::{
     choose::choose,
     failure::{enter_error, fail, record},
 };
-pub use self::{checkpoint::due_at as checkpoint_due_at, choose::wanted};
+pub use self::{
+    checkpoint::{due_at as checkpoint_due_at, is_late as checkpoint_is_late},
+    choose::wanted,
+};
 use crate::{
     control::{Control, Freshness, Workspace},
     error_reason::Failure,

@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use chrono::{DateTime, Utc};
 use tracing::{Span, field::Empty};
 use windlass_db::{HostRecord, WorkspaceRecord};
-use windlass_domain::{Conditions, WorkspaceId};
+use windlass_domain::{Conditions, Operation, WorkspaceId};
 use windlass_service::{TraceContext, trace};
 
 use crate::look::HostView;
@@ -35,6 +35,10 @@ pub fn spans(
 
 fn span(record: &WorkspaceRecord, now: DateTime<Utc>) -> Option<Span> {
     let ws = &record.workspace;
+    // Nobody asked for a checkpoint now.
+    if ws.control.operation == Operation::Checkpointing {
+        return None;
+    }
     let began = ws.control.op_started_at.unwrap_or(now);
     let parent: TraceContext = record.trace_at(began)?.parse().ok()?;
     let span = tracing::info_span!(

@@ -10,7 +10,7 @@ use std::collections::{HashMap, HashSet};
 use chrono::{DateTime, Utc};
 use tracing::{Span, field::Empty};
 use windlass_db::WorkspaceRecord;
-use windlass_domain::{Control, ErrorReason, OpId, Operation, Phase, WorkspaceId};
+use windlass_domain::{Control, ErrorReason, OpId, Operation, Phase, WorkspaceId, planner};
 use windlass_service::{TraceContext, trace};
 
 /// Spans of changed rows that one pass makes at most.
@@ -98,7 +98,10 @@ impl Account {
 
     /// Counts all workspaces by phase, and those with an error by its reason; and forgets spans of those that
     /// are gone.
-    pub fn census(&mut self, records: &[WorkspaceRecord]) {
+    pub fn census(&mut self, records: &[WorkspaceRecord], now: DateTime<Utc>) {
+        let late = |r: &&WorkspaceRecord| planner::checkpoint_is_late(&r.workspace, now);
+        let late = records.iter().filter(late).count();
+        metrics::gauge!("windlass_checkpoints_late").set(late as f64);
         let mut phases = HashMap::new();
         let mut reasons = HashMap::new();
         for record in records {
@@ -166,6 +169,10 @@ pub fn call_span(id: WorkspaceId, op_id: OpId, operation: Operation) -> Span {
 /// The trace that what happens to the row now belongs to: it counts from when the operation began.
 fn parent_of(record: &WorkspaceRecord, next: &Control, now: DateTime<Utc>) -> Option<TraceContext> {
     if !trace::enabled() {
+        return None;
+    }
+    // Nobody asked for a checkpoint now.
+    if next.operation == Operation::Checkpointing {
         return None;
     }
     let before = &record.workspace.control;

@@ -101,7 +101,7 @@ impl Pass for Reconcile {
         let addresses = self.addresses().await?;
         let now = self.pool.now().await?;
         self.account.begin();
-        self.account.census(&records);
+        self.account.census(&records, now);
         if let Some(id) = only {
             records.retain(|r| r.workspace.id == id);
             if records.is_empty() {

@@ -14,6 +14,18 @@ pub(super) fn interval(ws: &Workspace) -> Option<TimeDelta> {
 /// or in trouble of another kind. Counted from the newest archive of this very volume, whichever way it was
 /// made; of a home that has none, from when it began to run.
 pub fn due_at(ws: &Workspace, phase: Phase) -> Option<DateTime<Utc>> {
+    let due = due_by_interval(ws, phase)?;
+    Some(ws.control.retry_at.map_or(due, |retry| retry.max(due)))
+}
+
+/// Whether a checkpoint has been due for a whole interval: what is lost with the host is twice what its owner
+/// chose. Failed attempts excuse nothing.
+pub fn is_late(ws: &Workspace, now: DateTime<Utc>) -> bool {
+    let late_at = || due_by_interval(ws, ws.control.phase)?.checked_add_signed(interval(ws)?);
+    late_at().is_some_and(|at| at <= now)
+}
+
+fn due_by_interval(ws: &Workspace, phase: Phase) -> Option<DateTime<Utc>> {
     let c = &ws.control;
     let interval = interval(ws)?;
     let home = c.home.home_volume()?;
@@ -27,10 +39,9 @@ pub fn due_at(ws: &Workspace, phase: Phase) -> Option<DateTime<Utc>> {
     let archives = ws.conditions.evidence.archives.iter();
     let of_this_home = archives.filter(|a| a.volume_id == Some(home));
     let since = of_this_home.map(|a| a.created_at).max();
-    let due = since
+    since
         .unwrap_or(c.phase_changed_at)
-        .checked_add_signed(interval)?;
-    Some(c.retry_at.map_or(due, |retry| retry.max(due)))
+        .checked_add_signed(interval)
 }
 
 pub(super) fn is_due(ws: &Workspace, phase: Phase, now: DateTime<Utc>) -> bool {

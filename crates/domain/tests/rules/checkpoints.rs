@@ -2,7 +2,10 @@
 
 use windlass_domain::{
     DesiredState as D, ErrorReason as R, Freshness, Home, Operation as O, Phase, Policy, Workspace,
-    conditions::ContainerState, explain::explain, planner::Action, ttl::Idle,
+    conditions::ContainerState,
+    explain::explain,
+    planner::{Action, checkpoint_is_late},
+    ttl::Idle,
 };
 
 use crate::support::*;
@@ -269,4 +272,21 @@ fn it_is_explained() {
             .next
             .contains("CHECKPOINTING")
     );
+}
+
+#[test]
+fn one_is_late_when_a_whole_interval_more_has_passed() {
+    let late = |w: &Workspace| checkpoint_is_late(w, now());
+    assert!(late(&due()));
+    assert!(late(&due().sees_checkpoint(OTHER, 9_800)));
+    assert!(!late(&due().sees_checkpoint(OTHER, 9_801)));
+    // One that fails, or lasts, is no less late.
+    let retried = due().edit(|w| {
+        w.control.error_reason = Some(R::CheckpointFailed);
+        w.control.retry_at = Some(t(10_100));
+    });
+    assert!(late(&retried));
+    assert!(late(&taking()));
+    assert!(!late(&due().checkpointed(0)));
+    assert!(!late(&due().desired(D::Standby)));
 }
