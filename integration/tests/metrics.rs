@@ -7,7 +7,7 @@ use std::{
 };
 
 use windlass_integration::{Name, World, http, wait};
-use windlass_proto::v1::{DesiredState, Phase, TtlServiceRunOnceRequest};
+use windlass_proto::v1::{DesiredState, Phase, TtlServiceRunOnceRequest, WatchWorkspacesRequest};
 
 /// A metric, by name.
 type Metrics = BTreeMap<String, Metric>;
@@ -132,6 +132,9 @@ async fn every_metric_is_documented_and_every_documented_metric_is_exported() {
     let request = TtlServiceRunOnceRequest {};
     world.ttl().run_once(request).await.unwrap();
     world.phase(&id, Phase::Standby).await;
+    let request = WatchWorkspacesRequest::default();
+    let mut watch = world.workspaces().watch_workspaces(request).await.unwrap();
+    watch.get_mut().message().await.unwrap();
     // Each service is asked something once.
     for name in Name::ALL {
         world.ask(name).await;

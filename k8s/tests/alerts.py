@@ -64,10 +64,13 @@ FIRES = {
     ),
     "WindlassWorkspacesInError": (
         "10m",
-        LED | {'windlass_workspaces{job="windlass-wc", instance="a", phase="ERROR"}': "2+0x20"},
+        {
+            'windlass_workspaces{job="windlass-wc", instance="a", phase="ERROR", shard="0"}': "0+0x20",
+            'windlass_workspaces{job="windlass-wc", instance="a", phase="ERROR", shard="1"}': "2+0x20",
+        },
     ),
     "WindlassCheckpointLate": (
-        "10m", LED | {'windlass_checkpoints_late{job="windlass-wc", instance="a"}': "1+0x20"},
+        "10m", {'windlass_checkpoints_late{job="windlass-wc", instance="a", shard="0"}': "1+0x20"},
     ),
     "WindlassGcStopped": (
         "5m", GC_LED | {'windlass_gc_refused{job="windlass-gc", instance="a"}': "1+0x10"},
@@ -140,14 +143,11 @@ QUIET = {
         ("20m", {'windlass_operation_failures_total{operation="STARTING", reason="CrashLoop"}': "0+0x10 2+0x20"}),
     ],
     "WindlassWorkspacesInError": [
-        ("10m", LED | {'windlass_workspaces{job="windlass-wc", instance="a", phase="ERROR"}': "0+0x20"}),
-        # What a former leader last knew does not count.
-        ("10m", LED | {'windlass_workspaces{job="windlass-wc", instance="b", phase="ERROR"}': "2+0x20"}),
-        ("10m", LED | {'windlass_workspaces{job="windlass-wc", instance="a", phase="RUNNING"}': "2+0x20"}),
+        ("10m", {'windlass_workspaces{job="windlass-wc", instance="a", phase="ERROR", shard="0"}': "0+0x20"}),
+        ("10m", {'windlass_workspaces{job="windlass-wc", instance="a", phase="RUNNING", shard="0"}': "2+0x20"}),
     ],
     "WindlassCheckpointLate": [
-        ("10m", LED | {'windlass_checkpoints_late{job="windlass-wc", instance="a"}': "0+0x20"}),
-        ("10m", LED | {'windlass_checkpoints_late{job="windlass-wc", instance="b"}': "1+0x20"}),
+        ("10m", {'windlass_checkpoints_late{job="windlass-wc", instance="a", shard="0"}': "0+0x20"}),
     ],
     "WindlassGcStopped": [
         ("5m", GC_LED | {'windlass_gc_refused{job="windlass-gc", instance="a"}': "0+0x10"}),

@@ -32,6 +32,9 @@ pub trait Pass: Send + Sync + 'static {
         lease: &Lease,
         request: Self::Request,
     ) -> impl Future<Output = Result<Verdict<Self::Report>, PassError>> + Send;
+
+    /// Told when the term under `lease` is over: what it says of its shard does not hold any more.
+    fn over(&mut self, _lease: &Lease) {}
 }
 
 /// What came of a pass.
@@ -171,6 +174,7 @@ impl<P: Pass> Loop<P> {
             s.lease = Some(term.lease.clone());
         });
         self.passes(&term).await;
+        self.pass.over(&term.lease);
         self.status.send_modify(|s| {
             s.lease = None;
             s.active = false;

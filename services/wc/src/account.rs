@@ -10,7 +10,7 @@ use std::collections::{HashMap, HashSet};
 use chrono::{DateTime, Utc};
 use tracing::{Span, field::Empty};
 use windlass_db::WorkspaceRecord;
-use windlass_domain::{Control, ErrorReason, OpId, Operation, Phase, WorkspaceId, planner};
+use windlass_domain::{Control, ErrorReason, OpId, Operation, Phase, Shard, WorkspaceId, planner};
 use windlass_service::{TraceContext, trace};
 
 /// Spans of changed rows that one pass makes at most.
@@ -38,6 +38,37 @@ struct Ended {
     operation: Operation,
     result: &'static str,
     seconds: f64,
+}
+
+/// How many workspaces of a shard there are, of each kind that is told.
+#[derive(Debug, Default)]
+struct Census {
+    phases: HashMap<Phase, u32>,
+    reasons: HashMap<ErrorReason, u32>,
+    late: u32,
+}
+
+impl Census {
+    fn tell(&self, shard: Shard) {
+        let shard = shard.index().to_string();
+        for &phase in Phase::ALL {
+            let count = self.phases.get(&phase).copied().unwrap_or(0);
+            let labels = [
+                ("phase", phase.as_str().to_owned()),
+                ("shard", shard.clone()),
+            ];
+            metrics::gauge!("windlass_workspaces", &labels).set(count);
+        }
+        for &reason in ErrorReason::ALL {
+            let count = self.reasons.get(&reason).copied().unwrap_or(0);
+            let labels = [
+                ("reason", reason.as_str().to_owned()),
+                ("shard", shard.clone()),
+            ];
+            metrics::gauge!("windlass_workspaces_with_error", &labels).set(count);
+        }
+        metrics::gauge!("windlass_checkpoints_late", "shard" => shard).set(self.late);
+    }
 }
 
 impl Account {
@@ -96,34 +127,31 @@ impl Account {
         self.pass.clear();
     }
 
-    /// Counts all workspaces by phase, and those with an error by its reason; and forgets spans of those that
-    /// are gone.
-    pub fn census(&mut self, records: &[WorkspaceRecord], now: DateTime<Utc>) {
-        let late = |r: &&WorkspaceRecord| planner::checkpoint_is_late(&r.workspace, now);
-        let late = records.iter().filter(late).count();
-        metrics::gauge!("windlass_checkpoints_late").set(late as f64);
-        let mut phases = HashMap::new();
-        let mut reasons = HashMap::new();
+    /// Counts the workspaces of a shard: by phase, those with an error by its reason, and those whose checkpoint
+    /// is late; and forgets spans of those that are gone.
+    pub fn census(&mut self, shard: Shard, records: &[WorkspaceRecord], now: DateTime<Utc>) {
+        let mut census = Census::default();
         for record in records {
             let control = &record.workspace.control;
-            *phases.entry(control.phase).or_insert(0_u32) += 1;
+            *census.phases.entry(control.phase).or_default() += 1;
             if let Some(reason) = control.error_reason {
-                *reasons.entry(reason).or_insert(0_u32) += 1;
+                *census.reasons.entry(reason).or_default() += 1;
+            }
+            if planner::checkpoint_is_late(&record.workspace, now) {
+                census.late += 1;
             }
         }
-        for &phase in Phase::ALL {
-            let count = phases.get(&phase).copied().unwrap_or(0);
-            metrics::gauge!("windlass_workspaces", "phase" => phase.as_str()).set(count);
-        }
-        for &reason in ErrorReason::ALL {
-            let count = reasons.get(&reason).copied().unwrap_or(0);
-            metrics::gauge!("windlass_workspaces_with_error", "reason" => reason.as_str())
-                .set(count);
-        }
+        census.tell(shard);
         if !self.operations.is_empty() {
             let ids: HashSet<WorkspaceId> = records.iter().map(|r| r.workspace.id).collect();
             self.operations.retain(|id, _| ids.contains(id));
         }
+    }
+
+    /// Another replica counts the shard from now on.
+    pub fn over(&mut self, shard: Shard) {
+        Census::default().tell(shard);
+        self.operations.clear();
     }
 
     fn operation_span(

@@ -101,7 +101,7 @@ impl Pass for Reconcile {
         let addresses = self.addresses().await?;
         let now = self.pool.now().await?;
         self.account.begin();
-        self.account.census(&records, now);
+        self.account.census(lease.shard, &records, now);
         if let Some(id) = only {
             records.retain(|r| r.workspace.id == id);
             if records.is_empty() {
@@ -161,6 +161,10 @@ impl Pass for Reconcile {
             active: report.counts.changed > 0 || records.iter().any(in_progress),
             report,
         })
+    }
+
+    fn over(&mut self, lease: &Lease) {
+        self.account.over(lease.shard);
     }
 }
 
