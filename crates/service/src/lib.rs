@@ -36,6 +36,6 @@ pub use frame::Frame;
 pub use readiness::Readiness;
 pub use retry::Backoff;
 pub use secret::Secret;
-pub use server::GrpcServer;
+pub use server::{GrpcServer, grpc_timeout};
 pub use tasks::Tasks;
 pub use trace::TraceContext;

@@ -27,6 +27,7 @@ use tower::{Service, ServiceBuilder};
 
 use crate::auth::{self, Authenticator};
 use crate::config::ServerArgs;
+pub use guard::grpc_timeout;
 use methods::{Method, Methods};
 
 /// Largest message a server receives, tonic's default; services may set less or more per service

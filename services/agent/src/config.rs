@@ -73,6 +73,10 @@ pub struct DockerArgs {
     #[arg(long, env = "WINDLASS_DOCKER_HOST", value_name = "URL")]
     pub docker_host: Option<String>,
 
+    /// How often all containers and volumes are listed, to prove what events have told
+    #[arg(long, env = "WINDLASS_RESYNC_INTERVAL", default_value = "15s", value_parser = parse_interval)]
+    pub resync_interval: Duration,
+
     /// What the names of this agent's containers and volumes begin with
     #[arg(long, env = "WINDLASS_PREFIX", default_value = "windlass-ws-", value_parser = parse_prefix)]
     pub prefix: String,
@@ -188,7 +192,7 @@ pub struct StoreArgs {
     #[arg(long, env = "WINDLASS_ZSTD_LEVEL", default_value_t = 3, value_parser = clap::value_parser!(i32).range(1..=19))]
     pub zstd_level: i32,
 
-    /// How often the store is listed in full
+    /// How often the store is listed in full, while all archives are asked for
     #[arg(long, env = "WINDLASS_ARCHIVE_RESYNC", default_value = "5m", value_parser = parse_duration)]
     pub archive_resync: Duration,
 }
@@ -287,6 +291,17 @@ pub struct JobArgs {
     /// Jobs of one kind that may wait
     #[arg(long, env = "WINDLASS_MAX_QUEUED_JOBS", default_value_t = 256)]
     pub max_queued_jobs: usize,
+}
+
+/// Lists without a pause would only keep the engine busy.
+fn parse_interval(text: &str) -> Result<Duration, String> {
+    match parse_duration(text) {
+        Ok(interval) if interval < Duration::from_millis(100) => {
+            Err("must be at least 100ms".to_owned())
+        }
+        Ok(interval) => Ok(interval),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 fn at_least_one(text: &str) -> Result<usize, String> {

@@ -29,6 +29,8 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 /// Longest time a request may take that makes, starts or removes something on a busy host.
 const SLOW_TIMEOUT: Duration = Duration::from_secs(300);
 
+const HANGING: &str = "the engine did not answer in time";
+
 /// The labels of Windlass.
 pub mod label {
     /// Id of the workspace: on containers and volumes.
@@ -85,9 +87,7 @@ impl DockerError {
                 (kind, message.trim().to_owned())
             }
             EngineError::DockerStreamError { error } => (Other, error),
-            EngineError::RequestTimeoutError => {
-                (Unreachable, "the engine did not answer in time".to_owned())
-            }
+            EngineError::RequestTimeoutError => (Unreachable, HANGING.to_owned()),
             EngineError::SocketNotFoundError(path) => {
                 (Unreachable, format!("the engine's socket {path} is absent"))
             }
@@ -101,6 +101,16 @@ impl DockerError {
             action: action.into(),
             message,
         }
+    }
+
+    /// The engine did not answer in time.
+    pub fn hanging(action: impl Into<String>) -> Self {
+        Self::unreachable(action, HANGING)
+    }
+
+    /// Whether the engine did not answer in time.
+    pub fn is_hanging(&self) -> bool {
+        self.kind == DockerErrorKind::Unreachable && self.message == HANGING
     }
 
     fn unreachable(action: impl Into<String>, message: impl Into<String>) -> Self {
@@ -238,10 +248,7 @@ impl Engine {
         let docker = self.client(timeout)?;
         match tokio::time::timeout(timeout, request(docker)).await {
             Ok(result) => result.map_err(|error| DockerError::new(action.to_string(), error)),
-            Err(_) => Err(DockerError::unreachable(
-                action.to_string(),
-                "the engine did not answer in time",
-            )),
+            Err(_) => Err(DockerError::hanging(action.to_string())),
         }
     }
 

@@ -1,22 +1,25 @@
-//! The wire: requests checked and handed on, answers cut into chunks. Nothing is decided here.
+//! The wire: requests checked and handed on. Nothing is decided here. What there is to be listed is in
+//! [`observe`], cut into chunks by [`chunks`].
+
+mod chunks;
+mod observe;
 
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
 
-use futures::{Stream, StreamExt, stream};
+use futures::{StreamExt, stream};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
+use windlass_proto::v1;
 use windlass_proto::v1::agent_service_server::AgentService;
-use windlass_proto::{convert, v1};
 
-use crate::docker::{Engine, State, VolumeInfo};
+use crate::docker::{Engine, State};
 use crate::epochs::{Claim, Epochs};
 use crate::error::{Failure, Reason};
 use crate::host::Host;
-use crate::index::{Index, Snapshot};
+use crate::index::Index;
 use crate::jobs::{Jobs, Task};
-use crate::listing::Containers;
+use crate::model::Model;
 use crate::operations::{
     Archive, Checkpoint, CreateEmptyArchive, DeleteArchives, DeleteVolume, Provision, Restore,
     Start, Stop, Tools,
@@ -24,12 +27,9 @@ use crate::operations::{
 use crate::readers::Readers;
 use crate::request;
 use crate::watch::Hints;
-
-/// Entries in one chunk.
-const CHUNK: usize = 1000;
+use chunks::Chunks;
 
 type Answer<T> = Result<Response<T>, Status>;
-type Chunks<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 /// The service.
 #[derive(Debug, Clone)]
@@ -38,8 +38,8 @@ pub struct Agent {
     pub tools: Arc<Tools>,
     /// The jobs.
     pub jobs: Jobs,
-    /// The containers.
-    pub containers: Containers,
+    /// What is known of the host.
+    pub model: Model,
     /// The host's description.
     pub host: Host,
     /// Where hints come from.
@@ -63,14 +63,6 @@ impl Agent {
         &self.tools.epochs
     }
 
-    fn prefix(&self, asked: String) -> String {
-        if asked.is_empty() {
-            self.engine().prefix().to_owned()
-        } else {
-            asked
-        }
-    }
-
     async fn submit<T: Task>(
         &self,
         context: Option<&v1::WorkContext>,
@@ -92,64 +84,28 @@ impl AgentService for Agent {
     type ReadArchiveStream = Chunks<v1::ReadArchiveResponse>;
 
     async fn list_all(&self, request: Request<v1::ListAllRequest>) -> Answer<Self::ListAllStream> {
-        let prefix = self.prefix(request.into_inner().prefix);
-        // Jobs first: one that ends meanwhile is then shown at work with what it did, not the reverse.
-        let jobs = self.jobs.list(None);
-        let containers = self.containers.list(&prefix).await.map_err(Failure::from)?;
-        let containers = chunks(containers).map(|containers| v1::ListAllResponse {
-            containers,
-            jobs: Vec::new(),
-        });
-        let jobs = chunks(jobs).map(|jobs| v1::ListAllResponse {
-            containers: Vec::new(),
-            jobs,
-        });
-        Ok(streamed(containers.chain(jobs)))
+        self.all(request.into_inner().prefix).await
     }
 
     async fn list_volumes(
         &self,
         request: Request<v1::ListVolumesRequest>,
     ) -> Answer<Self::ListVolumesStream> {
-        let prefix = self.prefix(request.into_inner().prefix);
-        let volumes = self.engine().list_volumes(&prefix).await;
-        let volumes = volumes.map_err(Failure::from)?;
-        Ok(streamed(chunks(volumes).map(|volumes| {
-            v1::ListVolumesResponse {
-                volumes: volumes.into_iter().map(volume).collect(),
-            }
-        })))
+        self.volumes(request.into_inner().prefix).await
     }
 
     async fn list_archives(
         &self,
         request: Request<v1::ListArchivesRequest>,
     ) -> Answer<Self::ListArchivesStream> {
-        let request = request.into_inner();
-        let snapshot = if request.refresh {
-            self.index().refresh().await?
-        } else {
-            self.index().snapshot()?
-        };
-        let prefix = format!("{}{}", self.tools.store.prefix(), request.prefix);
-        let chunks = archive_chunks(&snapshot, &prefix, request.include_loose);
-        let index = self.index().clone();
-        Ok(streamed(chunks.map(move |mut chunk| {
-            if request.include_labels {
-                let keys = chunk.archives.iter().map(|a| a.key.as_str());
-                chunk.labels = keys.map(|key| index.label(key)).collect();
-            }
-            chunk
-        })))
+        self.archives(request).await
     }
 
     async fn list_changes(
         &self,
-        _: Request<v1::ListChangesRequest>,
+        request: Request<v1::ListChangesRequest>,
     ) -> Answer<Self::ListChangesStream> {
-        Err(tonic::Status::unimplemented(
-            "the host model is not there yet",
-        ))
+        self.changes(request).await
     }
 
     async fn watch(&self, _: Request<v1::WatchRequest>) -> Answer<Self::WatchStream> {
@@ -366,108 +322,5 @@ impl AgentService for Agent {
 
     async fn get_host(&self, _: Request<v1::GetHostRequest>) -> Answer<v1::GetHostResponse> {
         Ok(Response::new(self.host.describe().await))
-    }
-}
-
-fn streamed<T: Send + 'static>(
-    chunks: impl Iterator<Item = T> + Send + 'static,
-) -> Response<Chunks<T>> {
-    Response::new(Box::pin(stream::iter(chunks.map(Ok))))
-}
-
-/// Moves the entries into chunks, one at a time.
-fn chunks<T>(entries: Vec<T>) -> impl Iterator<Item = Vec<T>> {
-    let mut entries = entries.into_iter();
-    std::iter::from_fn(move || {
-        let chunk: Vec<T> = entries.by_ref().take(CHUNK).collect();
-        (!chunk.is_empty()).then_some(chunk)
-    })
-}
-
-fn volume(volume: VolumeInfo) -> v1::Volume {
-    let text = |id: Option<uuid::Uuid>| id.map(|id| id.to_string()).unwrap_or_default();
-    v1::Volume {
-        name: volume.name,
-        workspace_id: text(volume.workspace),
-        volume_id: text(volume.volume_id),
-    }
-}
-
-/// The snapshot in chunks, cloned only as they are sent. The first is there even if nothing is, to tell
-/// the time of the list.
-fn archive_chunks(
-    snapshot: &Arc<Snapshot>,
-    prefix: &str,
-    loose: bool,
-) -> impl Iterator<Item = v1::ListArchivesResponse> + use<> {
-    let keys = |keys: Vec<&String>| -> Vec<String> {
-        let wanted = keys.into_iter().filter(|key| key.starts_with(prefix));
-        wanted.cloned().collect()
-    };
-    let archives = chunks(keys(snapshot.archives.keys().collect()));
-    let restores = chunks(keys(snapshot.restores.keys().collect()));
-    let loose_keys = if loose {
-        keys(snapshot.loose.keys().collect())
-    } else {
-        Vec::new()
-    };
-    let list_time = Some(convert::timestamp(snapshot.list_time));
-    let empty = v1::ListArchivesResponse {
-        list_time,
-        ..v1::ListArchivesResponse::default()
-    };
-    let (a, r, l) = (snapshot.clone(), snapshot.clone(), snapshot.clone());
-    let archives = archives.map(move |keys| v1::ListArchivesResponse {
-        archives: keys
-            .iter()
-            .filter_map(|k| a.archives.get(k).cloned())
-            .collect(),
-        list_time,
-        ..v1::ListArchivesResponse::default()
-    });
-    let restores = restores.map(move |keys| v1::ListArchivesResponse {
-        restores: keys
-            .iter()
-            .filter_map(|k| r.restores.get(k).cloned())
-            .collect(),
-        list_time,
-        ..v1::ListArchivesResponse::default()
-    });
-    let loose = chunks(loose_keys).map(move |keys| v1::ListArchivesResponse {
-        loose: keys
-            .iter()
-            .filter_map(|k| l.loose.get(k))
-            .map(|object| v1::LooseObject {
-                key: object.key.clone(),
-                bytes: object.size,
-                update_time: Some(convert::timestamp(object.last_modified)),
-            })
-            .collect(),
-        list_time,
-        ..v1::ListArchivesResponse::default()
-    });
-    std::iter::once(empty)
-        .chain(archives)
-        .chain(restores)
-        .chain(loose)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn chunks_hold_a_thousand() {
-        let sizes: Vec<usize> = chunks(vec![0; 2500]).map(|c| c.len()).collect();
-        assert_eq!(sizes, [1000, 1000, 500]);
-        assert_eq!(chunks(Vec::<u8>::new()).count(), 0);
-    }
-
-    #[test]
-    fn an_empty_list_still_tells_its_time() {
-        let snapshot = Arc::new(Snapshot::default());
-        let chunks: Vec<_> = archive_chunks(&snapshot, "", true).collect();
-        assert_eq!(chunks.len(), 1);
-        assert!(chunks[0].list_time.is_some());
     }
 }

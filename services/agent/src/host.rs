@@ -20,8 +20,11 @@ const ENGINE_CHECK: &str = "engine";
 const STORE_CHECK: &str = "archive-store";
 /// How often the engine is asked whether it is there.
 const ENGINE_PERIOD: Duration = Duration::from_secs(5);
-/// Every so many of these the store is asked, too.
-const STORE_EVERY: u32 = 3;
+/// Every so many of these the store is asked, too: seldom while it is there, since each agent's question is
+/// a request that costs, and nothing but the readiness report depends on it.
+const STORE_EVERY: u32 = 12;
+/// The same while it is away.
+const STORE_AWAY_EVERY: u32 = 3;
 
 /// What the host's description is made of; cheap to clone.
 #[derive(Debug, Clone)]
@@ -68,22 +71,24 @@ impl Host {
 
     /// Tells `readiness` how engine and store are, until shutdown.
     pub async fn keep_checking(self, readiness: Readiness, shutdown: CancellationToken) {
-        let mut round = 0_u32;
+        let mut until_store = 0_u32;
         loop {
             let check = async {
                 match self.engine.ping().await {
                     Ok(()) => readiness.set(ENGINE_CHECK, true, "reachable"),
                     Err(error) => readiness.set(ENGINE_CHECK, false, error.to_string()),
                 }
-                if round.is_multiple_of(STORE_EVERY) {
+                if until_store == 0 {
                     self.check_store(&readiness).await;
+                    let away = self.last_store_error().is_some();
+                    until_store = if away { STORE_AWAY_EVERY } else { STORE_EVERY };
                 }
             };
             tokio::select! {
                 () = shutdown.cancelled() => return,
                 () = check => {}
             }
-            round = round.wrapping_add(1);
+            until_store = until_store.saturating_sub(1);
             tokio::select! {
                 () = shutdown.cancelled() => return,
                 () = tokio::time::sleep(ENGINE_PERIOD) => {}

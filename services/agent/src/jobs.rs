@@ -28,7 +28,7 @@ use windlass_service::trace;
 use crate::config::JobArgs;
 use crate::epochs::Epochs;
 use crate::error::{Failure, Reason};
-use crate::watch::Hints;
+use crate::feed::Dirty;
 
 use job::{Finished, Phase};
 pub use job::{Job, Kind, WorkContext};
@@ -60,7 +60,8 @@ pub struct Jobs {
 #[derive(Debug)]
 struct Inner {
     epochs: Arc<Epochs>,
-    hints: Hints,
+    /// Told of every job that moved.
+    moved: Dirty,
     lanes: HashMap<Kind, Lane>,
     state: Mutex<State>,
     tracker: TaskTracker,
@@ -85,8 +86,8 @@ struct State {
 }
 
 impl Jobs {
-    /// No jobs yet.
-    pub fn new(args: &JobArgs, epochs: Arc<Epochs>, hints: Hints) -> Self {
+    /// No jobs yet; `moved` is told of each that moves.
+    pub fn new(args: &JobArgs, epochs: Arc<Epochs>, moved: Dirty) -> Self {
         let lane = |kind: Kind| {
             let places = match kind {
                 Kind::Start => args.max_start_jobs,
@@ -107,7 +108,7 @@ impl Jobs {
         Self {
             inner: Arc::new(Inner {
                 epochs,
-                hints,
+                moved,
                 lanes: Kind::ALL.into_iter().map(lane).collect(),
                 state: Mutex::default(),
                 tracker: TaskTracker::new(),
@@ -160,6 +161,7 @@ impl Jobs {
                 ));
             }
             job.join(context);
+            inner.moved.job(context.workspace);
             return Ok(job.clone());
         }
         if let Some(failure) = state
@@ -180,6 +182,7 @@ impl Jobs {
         let job = Arc::new(Job::new(T::KIND, context, inner.cancel.child_token()));
         state.active.insert(context.workspace, job.clone());
         drop(state);
+        inner.moved.job(context.workspace);
         let (inner, driven) = (inner.clone(), job.clone());
         let span = job.span();
         let drive = async move { inner.drive(&driven, task).await };
@@ -206,6 +209,11 @@ impl Jobs {
     /// Jobs at work or waiting.
     pub fn active(&self) -> usize {
         self.inner.lock().active.len()
+    }
+
+    /// Workspaces that have a job at work or waiting.
+    pub fn active_workspaces(&self) -> Vec<Uuid> {
+        self.inner.lock().active.keys().copied().collect()
     }
 
     /// Whether the workspace has a job at work or waiting.
@@ -253,11 +261,13 @@ impl Inner {
             Err(failure) => {
                 self.lock().active.remove(&job.workspace);
                 job.set(Phase::Refused(failure));
+                self.moved.job(job.workspace);
                 return;
             }
         };
         job.hold(permit);
         job.set(Phase::Running);
+        self.moved.job(job.workspace);
         let running = metrics::gauge!("windlass_agent_jobs_running", "kind" => T::KIND.word());
         running.increment(1.0);
         let began = Instant::now();
@@ -331,9 +341,7 @@ impl Inner {
                 forget_oldest(&mut state.finished);
             }
         }
-        if recorded {
-            self.hints.send(format!("job/{word}"), Some(workspace), now);
-        }
+        self.moved.job(workspace);
     }
 }
 

@@ -1,8 +1,8 @@
 //! The agent: the data plane of one Docker host. Its truth is the engine and the archive store; it has no
 //! database and decides nothing: wc says what is to be done, gc what may go.
 //!
-//! [`jobs`] lets one operation per workspace in at a time, [`operations`] does it, [`listing`] and
-//! [`index`] tell what there is, [`watch`] hints that something changed. [`docker`] is the only place
+//! [`jobs`] lets one operation per workspace in at a time, [`operations`] does it, [`model`] (fed by
+//! [`feed`]) and [`index`] tell what there is, [`watch`] hints that something changed. [`docker`] is the only place
 //! that knows the engine's client, [`grpc`] the only one that knows the wire. [`readers`] hands archives
 //! out.
 //!
@@ -17,11 +17,12 @@ pub mod docker;
 pub mod epochs;
 pub mod error;
 pub mod failpoints;
+pub mod feed;
 pub mod grpc;
 pub mod host;
 pub mod index;
 pub mod jobs;
-pub mod listing;
+pub mod model;
 pub mod operations;
 pub mod readers;
 mod request;
@@ -42,11 +43,12 @@ use windlass_service::{Frame, GrpcServer, Readiness, Secret, StaticToken, Tasks}
 pub use config::Config;
 use docker::Engine;
 use epochs::Epochs;
+use feed::{Dirty, Feed};
 use grpc::Agent;
 use host::Host;
 use index::Index;
 use jobs::Jobs;
-use listing::Containers;
+use model::Model;
 use operations::Tools;
 use readers::Readers;
 use watch::Hints;
@@ -76,8 +78,17 @@ pub async fn run(
     );
     let index = Index::new(store.clone(), config.store.archive_resync);
     let hints = Hints::default();
-    let jobs = Jobs::new(&config.jobs, epochs.clone(), hints.clone());
-    let containers = Containers::new(engine.clone());
+    let dirty = Dirty::default();
+    let model = Model::new(dirty.clone());
+    let jobs = Jobs::new(&config.jobs, epochs.clone(), dirty.clone());
+    let feed = Feed {
+        engine: engine.clone(),
+        jobs: jobs.clone(),
+        dirty: dirty.clone(),
+        model: model.clone(),
+        hints: hints.clone(),
+        resync: config.docker.resync_interval,
+    };
     let host = Host {
         engine: engine.clone(),
         store: store.clone(),
@@ -110,12 +121,14 @@ pub async fn run(
         checked.keep_checking(reported, stop).await;
         Ok(())
     });
-    let (stop, seen, told) = (until(), containers.clone(), hints.clone());
+    let stop = until();
     tasks.spawn("engine events", async move {
-        let forget = move |event: Option<&docker::EngineEvent>| {
-            seen.forget(event.map(|e| e.container_id.as_str()));
-        };
-        watch::follow_engine(engine, told, forget, stop).await;
+        feed::follow(engine, dirty, stop).await;
+        Ok(())
+    });
+    let stop = until();
+    tasks.spawn("host model", async move {
+        feed.run(stop).await;
         Ok(())
     });
     // Jobs get most of the time there is to stop; the rest is for the answers.
@@ -129,7 +142,7 @@ pub async fn run(
     let agent = Agent {
         tools,
         jobs,
-        containers,
+        model,
         host,
         hints,
         readers: Readers::default(),

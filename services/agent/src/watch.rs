@@ -1,4 +1,4 @@
-//! Hints for whoever watches: engine events and finished jobs.
+//! Hints for whoever watches: what changed on the host, sent once the model knows it.
 //!
 //! Invariant: nobody who watches can slow anything down. Who is too slow loses hints and is told so by
 //! one that names no workspace.
@@ -8,12 +8,8 @@ use futures::{Stream, StreamExt};
 use tokio::sync::broadcast;
 use tokio_stream::wrappers::BroadcastStream;
 use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
-use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use windlass_proto::{convert, v1};
-use windlass_service::Backoff;
-
-use crate::docker::{Engine, EngineEvent};
 
 /// Hints a watcher may be behind.
 const BEHIND: usize = 1024;
@@ -55,44 +51,6 @@ impl Hints {
                 time: Some(convert::timestamp(Utc::now())),
             },
         })
-    }
-}
-
-/// Follows the engine until shutdown, coming back after every break. `seen` sees each event first.
-pub async fn follow_engine(
-    engine: Engine,
-    hints: Hints,
-    seen: impl Fn(Option<&EngineEvent>),
-    shutdown: CancellationToken,
-) {
-    let mut pauses = Backoff::RECONNECT.pauses();
-    loop {
-        let following = async {
-            let mut events = std::pin::pin!(engine.events().await?);
-            while let Some(event) = events.next().await {
-                let event = event?;
-                // It answers: the next break starts from the shortest pause again.
-                pauses = Backoff::RECONNECT.pauses();
-                seen(Some(&event));
-                hints.send(event.kind, event.workspace, event.at);
-            }
-            Ok::<_, crate::docker::DockerError>(())
-        };
-        let ended = tokio::select! {
-            () = shutdown.cancelled() => return,
-            ended = following => ended,
-        };
-        if let Err(error) = ended {
-            tracing::debug!("events: {error}");
-        }
-        // What happened meanwhile is not known.
-        seen(None);
-        hints.send("engine/reconnect".to_owned(), None, Utc::now());
-        let pause = pauses.next().unwrap_or(Backoff::RECONNECT.max);
-        tokio::select! {
-            () = shutdown.cancelled() => return,
-            () = tokio::time::sleep(pause) => {}
-        }
     }
 }
 

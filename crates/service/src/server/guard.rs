@@ -66,8 +66,9 @@ pub(super) async fn guard(State(bounds): State<Bounds>, request: Request, next: 
     }
 }
 
-/// The client's deadline, less a little for the way back. Malformed values count as none.
-fn grpc_timeout(headers: &HeaderMap) -> Option<Duration> {
+/// The client's deadline, less a little for the way back: how long a handler may take that rather tells
+/// less than nothing. `None` where the client set none. Malformed values count as none.
+pub fn grpc_timeout(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get("grpc-timeout")?.to_str().ok()?;
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|b| b.is_ascii_digit()) {

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
 use std::time::Duration;
 
 use bollard::models::{
@@ -48,6 +49,19 @@ pub struct Listed {
     pub op_id: Option<Uuid>,
     /// The attempt of its label.
     pub attempt: u32,
+    /// Whether it has the label of a workspace, well-formed or not.
+    pub labelled: bool,
+    /// The agent's prefix of its label.
+    pub prefix: Option<String>,
+    /// How long ago it started or ended, as far as the list's words tell.
+    pub age: Option<Range<Duration>>,
+}
+
+impl Listed {
+    /// Whether it is a container of the agent with this prefix: what its full list would tell.
+    pub fn belongs_to(&self, prefix: &str) -> bool {
+        self.labelled && self.prefix.as_deref() == Some(prefix) && self.name.starts_with(prefix)
+    }
 }
 
 /// A container looked at closely.
@@ -146,9 +160,28 @@ impl Engine {
         if prefix == self.prefix() {
             labels.push(format!("{}={prefix}", label::PREFIX));
         }
+        self.list_where("label", labels, prefix).await
+    }
+
+    /// The same of these engine's ids only.
+    ///
+    /// # Errors
+    /// When the engine cannot be asked.
+    pub async fn list_these(&self, ids: Vec<String>) -> Result<Vec<Listed>, DockerError> {
+        let mut listed = self.list_where("id", ids, self.prefix()).await?;
+        listed.retain(|container| container.belongs_to(self.prefix()));
+        Ok(listed)
+    }
+
+    async fn list_where(
+        &self,
+        filter: &str,
+        values: Vec<String>,
+        prefix: &str,
+    ) -> Result<Vec<Listed>, DockerError> {
         let containers = self
             .call("list containers", TIMEOUT, async |docker| {
-                docker.list_containers(filtered("label", labels)).await
+                docker.list_containers(filtered(filter, values)).await
             })
             .await?;
         Ok(containers

@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::ops::Range;
+use std::time::Duration;
 
 use bollard::models::{
     ContainerInspectResponse, ContainerStateStatusEnum, ContainerSummary,
@@ -27,6 +29,9 @@ pub(super) fn listed(container: ContainerSummary) -> Option<Listed> {
     let state = container.state.and_then(summary_state);
     let status = container.status.unwrap_or_default();
     Some(Listed {
+        labelled: labels.contains_key(label::WORKSPACE),
+        prefix: labels.get(label::PREFIX).cloned(),
+        age: age_in(&status),
         id: container.id?,
         name,
         image: container.image.unwrap_or_default(),
@@ -75,6 +80,37 @@ fn exit_code_in(status: &str) -> Option<i32> {
     rest.split_once(')')?.0.parse().ok()
 }
 
+/// How long ago it started or ended, as the list's words have it: `Up 7 minutes`, `Exited (0) 2 days ago`.
+fn age_in(status: &str) -> Option<Range<Duration>> {
+    let words = match status.strip_prefix("Up ") {
+        Some(words) => words,
+        None => {
+            let rest = status.strip_prefix("Exited (")?;
+            rest.split_once(") ")?.1.strip_suffix(" ago")?
+        }
+    };
+    let seconds = |from: u64, to: u64| Some(Duration::from_secs(from)..Duration::from_secs(to));
+    let mut words = words.split(' ');
+    let (first, second, third) = (words.next()?, words.next()?, words.next());
+    let (number, unit) = match (first, second) {
+        ("Less", "than") => return seconds(0, 1),
+        ("About", _) => (1, third?),
+        _ => (first.parse::<u64>().ok()?, second),
+    };
+    let (unit, rounded) = match unit {
+        "second" | "seconds" => (1, 0),
+        "minute" | "minutes" => (60, 0),
+        "hour" | "hours" => (3600, 1),
+        "day" | "days" => (86_400, 1),
+        "week" | "weeks" => (7 * 86_400, 1),
+        "month" | "months" => (30 * 86_400, 1),
+        "year" | "years" => (365 * 86_400, 1),
+        _ => return None,
+    };
+    let (from, to) = (number.saturating_sub(rounded), number.saturating_add(1));
+    seconds(from.saturating_mul(unit), to.saturating_mul(unit))
+}
+
 pub(super) fn inspected(container: ContainerInspectResponse) -> ContainerInfo {
     let config = container.config.unwrap_or_default();
     let labels = config.labels.unwrap_or_default();
@@ -92,6 +128,9 @@ pub(super) fn inspected(container: ContainerInspectResponse) -> ContainerInfo {
     let ports = container.network_settings.and_then(|n| n.ports);
     ContainerInfo {
         listed: Listed {
+            labelled: labels.contains_key(label::WORKSPACE),
+            prefix: labels.get(label::PREFIX).cloned(),
+            age: None,
             id: container.id.unwrap_or_default(),
             name: name.trim_start_matches('/').to_owned(),
             image: config.image.unwrap_or_default(),
@@ -177,6 +216,34 @@ mod tests {
             ("Created", None, None),
         ] {
             assert_eq!((health_in(words), exit_code_in(words)), (health, exit));
+        }
+    }
+
+    #[test]
+    fn the_lists_ages() {
+        for (words, from, to) in [
+            ("Up Less than a second", 0, 1),
+            ("Up 1 second", 1, 2),
+            ("Up 42 seconds (healthy)", 42, 43),
+            ("Up About a minute", 60, 120),
+            ("Up 7 minutes (Paused)", 420, 480),
+            ("Up About an hour (health: starting)", 0, 7200),
+            ("Up 47 hours", 46 * 3600, 48 * 3600),
+            ("Exited (137) 3 seconds ago", 3, 4),
+            ("Exited (0) 2 weeks ago", 7 * 86_400, 21 * 86_400),
+        ] {
+            let age = age_in(words).unwrap();
+            let seconds = (age.start.as_secs(), age.end.as_secs());
+            assert_eq!(seconds, (from, to), "{words}");
+        }
+        for words in [
+            "Created",
+            "Dead",
+            "Removal In Progress",
+            "Up",
+            "Up and away",
+        ] {
+            assert_eq!(age_in(words), None, "{words}");
         }
     }
 

@@ -25,7 +25,7 @@ fn fixture(places: usize, queue: usize) -> Fixture {
         max_queued_jobs: queue,
     };
     Fixture {
-        jobs: Jobs::new(&args, epochs.clone(), Hints::default()),
+        jobs: Jobs::new(&args, epochs.clone(), Dirty::default()),
         epochs,
         _folder: folder,
     }

@@ -391,6 +391,11 @@ impl Fixture {
         windlass_agent::run(config, listener, CancellationToken::new()).await
     }
 
+    /// A path for a socket of the test's own.
+    pub fn socket(&self) -> PathBuf {
+        self.folder.path().join("engine.sock")
+    }
+
     pub fn state_file(&self, name: &str) -> PathBuf {
         self.folder.path().join("state").join(name)
     }

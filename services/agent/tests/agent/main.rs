@@ -4,12 +4,16 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod away;
+mod changes;
 mod checkpoints;
 mod faults;
 mod fencing;
+mod follow;
 mod harness;
 mod lifecycle;
 mod readers;
 mod safety;
+mod sharing;
 mod starting;
 mod store;
+mod wire;
