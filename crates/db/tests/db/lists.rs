@@ -90,7 +90,6 @@ async fn a_page_reads_a_page() {
         vec![comparison(Field::Owner, Operator::Equal, "u7")],
         vec![comparison(Field::Owner, Operator::Equal, "nobody")],
         vec![comparison(Field::Owner, Operator::NotEqual, "u7")],
-        vec![comparison(Field::Phase, Operator::Equal, "ARCHIVED")],
         vec![comparison(Field::Phase, Operator::Equal, "ERROR")],
         vec![comparison(Field::Phase, Operator::Equal, "RUNNING")],
         vec![comparison(Field::DesiredState, Operator::Equal, "RUNNING")],
@@ -102,7 +101,10 @@ async fn a_page_reads_a_page() {
             comparison(Field::HostId, Operator::Equal, &host),
         ],
     ];
+    // Not with show_deleted: deleted rows are ARCHIVED only until wc looks, which PostgreSQL does not know, so it
+    // reads all that are deleted; and most of them are not ARCHIVED.
     let living = [
+        vec![comparison(Field::Phase, Operator::Equal, "ARCHIVED")],
         vec![comparison(Field::Phase, Operator::NotEqual, "ARCHIVED")],
         vec![comparison(
             Field::DesiredState,
