@@ -30,6 +30,12 @@ impl World {
         WorkspaceServiceClient::new(self.channel(Name::Api))
     }
 
+    /// The api as the user of this token.
+    pub fn workspaces_as(&self, token: &str) -> Workspaces {
+        let channel = windlass_service::connect(&self.address(Name::Api), &Secret::from(token));
+        WorkspaceServiceClient::new(channel.expect("a loopback address"))
+    }
+
     /// Hosts, as the admin.
     pub fn hosts(&self) -> HostServiceClient<AuthChannel> {
         HostServiceClient::new(self.channel(Name::Api))

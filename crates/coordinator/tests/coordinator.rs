@@ -12,7 +12,7 @@ use std::{
 };
 
 use tempfile::TempDir;
-use tokio::time::Instant;
+use tokio::{sync::Semaphore, time::Instant};
 use tokio_util::sync::CancellationToken;
 use windlass_coordinator::{
     Channel, Coordinator, Handle, Hints, Lease, Pass, PassError, Periods, RunError, Verdict,
@@ -388,4 +388,62 @@ async fn another_number_of_shards_waits_until_the_first_is_gone() {
     let mut epochs: Vec<i64> = status.shards.iter().map(|s| s.epoch).collect();
     epochs.dedup();
     assert_eq!(epochs.len(), 4, "every epoch is new: {epochs:?}");
+}
+
+/// Counts its passes, each of which goes on until it is let through.
+struct Gated {
+    passes: Arc<AtomicU64>,
+    gate: Arc<Semaphore>,
+}
+
+impl Pass for Gated {
+    type Request = ();
+    type Report = u64;
+
+    async fn pass(&mut self, _lease: &Lease, (): ()) -> Result<Verdict<u64>, PassError> {
+        let pass = self.passes.fetch_add(1, Ordering::SeqCst) + 1;
+        self.gate.acquire().await.unwrap().forget();
+        Ok(Verdict {
+            report: pass,
+            active: false,
+        })
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_storm_of_hints_during_a_pass_is_one_more_pass() {
+    let db = database().await;
+    let (passes, gate) = (Arc::new(AtomicU64::new(0)), Arc::new(Semaphore::new(0)));
+    let wakers = Hints::off().subscribe_each(Channel::Wc, 1);
+    let bell = wakers[0].bell();
+    let pass = |waker| {
+        let gated = Gated {
+            passes: Arc::clone(&passes),
+            gate: Arc::clone(&gate),
+        };
+        (waker, gated)
+    };
+    let coordinator = Coordinator {
+        name: "wc",
+        holder: "only".to_owned(),
+        pool: db.pool(),
+        lease_ttl: Duration::from_secs(60),
+        periods: Periods::steady(LONG),
+        passes: wakers.into_iter().map(pass).collect(),
+    };
+    let shutdown = CancellationToken::new();
+    let (handle, task) = coordinator.start(Readiness::new(), shutdown.clone());
+    tokio::spawn(task);
+    let made = || passes.load(Ordering::SeqCst);
+    until("the first pass", || made() == 1).await;
+    for _ in 0..500 {
+        bell.notify_one();
+    }
+    gate.add_permits(1);
+    until("the pass that the storm asked for", || made() == 2).await;
+    // Had the storm left a third one, it would come before or after this request's, and be counted.
+    gate.add_permits(100);
+    assert_eq!(handle.run_led(|| ()).await.unwrap(), [3]);
+    assert_eq!(handle.run_led(|| ()).await.unwrap(), [4]);
+    shutdown.cancel();
 }

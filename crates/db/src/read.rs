@@ -1,10 +1,12 @@
 //! Reads. Every role may make them; each is one statement.
 
+mod attention;
 mod list;
 pub(crate) mod shard;
 mod users;
 mod watch;
 
+pub use attention::{Attention, HostRef, Scope};
 pub use list::{Comparison, Field, Filter, ListQuery, Operator, OrderBy, PageStart};
 pub use watch::{Change, Changed, RowVersion, WatchScope, WatchToken};
 

@@ -237,6 +237,16 @@ pub struct JobEvidence {
     pub total_bytes: u64,
 }
 
+impl JobEvidence {
+    /// The stage of a job that the agent has accepted and not begun.
+    pub const QUEUED: &'static str = "queued";
+
+    /// Whether the agent has not begun it.
+    pub fn is_queued(&self) -> bool {
+        self.stage == Self::QUEUED
+    }
+}
+
 /// The last job, if it failed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FailedJob {

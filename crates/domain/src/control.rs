@@ -65,7 +65,7 @@ pub struct Control {
     pub operation: Operation,
     /// Id of the operation in progress.
     pub op_id: Option<OpId>,
-    /// When its present attempt began.
+    /// When its present attempt began; without an operation, since when one waits for a place.
     pub op_started_at: Option<DateTime<Utc>>,
     /// The last operation that made, or was to make, an archive. Stays after completion, for gc.
     pub archive_op_id: Option<OpId>,

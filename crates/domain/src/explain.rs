@@ -11,6 +11,7 @@ use crate::{
     phase::{Operation, Phase},
     planner::{checkpoint_due_at, wanted},
     policy::Policy,
+    queue::Position,
     ttl::{self, Idle},
 };
 
@@ -129,6 +130,34 @@ fn age(delta: TimeDelta) -> String {
     }
 }
 
+/// Where a workspace stands in the queue of its host, in words.
+pub fn waits_for_a_place(position: &Position, host: &str) -> String {
+    let to = match position.operation {
+        Operation::None => "to begin",
+        Operation::Provisioning => "to be provisioned",
+        Operation::CreateEmptyArchive => "to get an empty archive",
+        Operation::Restoring => "to be restored",
+        Operation::Starting => "to start",
+        Operation::Archiving => "to be archived",
+        Operation::Checkpointing => "for a checkpoint",
+        Operation::Stopping => "to stop",
+        Operation::Deleting => "to be deleted",
+    };
+    let (n, length) = (ordinal(position.position), position.length);
+    format!("it waits for a place: {n} of {length} {to} on host {host}")
+}
+
+fn ordinal(n: usize) -> String {
+    let ending = match (n % 100, n % 10) {
+        (11..=13, _) => "th",
+        (_, 1) => "st",
+        (_, 2) => "nd",
+        (_, 3) => "rd",
+        (_, _) => "th",
+    };
+    format!("{n}{ending}")
+}
+
 fn why(ws: &Workspace) -> String {
     let c = &ws.control;
     match c.phase {
@@ -199,4 +228,39 @@ fn blockers(ws: &Workspace, fresh: &Freshness, policy: &Policy, now: DateTime<Ut
         found.push(format!("{} is in progress", c.operation));
     }
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn positions_are_told_in_words() {
+        let words = |position| {
+            let operation = Operation::Starting;
+            let length = 141;
+            waits_for_a_place(
+                &Position {
+                    operation,
+                    position,
+                    length,
+                },
+                "h1",
+            )
+        };
+        assert_eq!(
+            words(3),
+            "it waits for a place: 3rd of 141 to start on host h1"
+        );
+        for (n, word) in [
+            (1, "1st"),
+            (2, "2nd"),
+            (4, "4th"),
+            (11, "11th"),
+            (112, "112th"),
+            (121, "121st"),
+        ] {
+            assert!(words(n).contains(&format!(" {word} ")), "{}", words(n));
+        }
+    }
 }

@@ -77,12 +77,11 @@ fn deleted(ws: &Workspace, fresh: &Freshness) -> Phase {
 /// Rule 2, what is found now. DataLost needs the absence in two complete observations in a row: the one
 /// that stored it, and a later one that changed nothing.
 fn broken(ws: &Workspace, fresh: &Freshness) -> Option<Failure> {
-    let evidence = &ws.conditions.evidence;
     let confirmed_by = |unit: Option<_>| {
         ws.observed_at
             .is_some_and(|at| unit.is_some_and(|u| u > at))
     };
-    if container_ready(ws) && evidence.volume.is_none() {
+    if container_without_volume(ws) {
         return Some(Failure {
             reason: ErrorReason::ContainerWithoutVolume,
             message: "a container is ready, but its home volume is absent".to_owned(),
@@ -153,6 +152,12 @@ pub fn error_is_over(ws: &Workspace, fresh: &Freshness) -> bool {
         )
         | None => false,
     }
+}
+
+/// Whether a container is ready although no volume is there. Nobody but a person can say what of it is to be
+/// kept, so nothing is done to it.
+pub fn container_without_volume(ws: &Workspace) -> bool {
+    container_ready(ws) && ws.conditions.evidence.volume.is_none()
 }
 
 /// Whether the container is observed to be ready.

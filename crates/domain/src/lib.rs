@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+pub mod attention;
 pub mod conditions;
 pub mod control;
 pub mod error_reason;
@@ -17,6 +18,7 @@ pub mod observation;
 pub mod phase;
 pub mod planner;
 pub mod policy;
+pub mod queue;
 pub mod recover;
 pub mod shard;
 pub mod ttl;

@@ -110,6 +110,50 @@ pub struct Plan {
     pub next: Control,
     /// The call to make once `next` is committed.
     pub call: Option<Call>,
+    /// Where `next` has an attempt begin: what is to be stored instead, without a call, while there is no
+    /// place for it. Nothing has begun then, and no time limit runs.
+    pub held_back: Option<Control>,
+    /// Nothing will be planned for this workspace before `again_at`, by any fresher observation, until its
+    /// row changes. Where unsure, false.
+    pub settled: bool,
+    /// When something may be planned by the clock alone, such as a checkpoint; `None`: never.
+    pub again_at: Option<DateTime<Utc>>,
+}
+
+impl Plan {
+    /// `next` is stored, and nothing is called; such as after a failure that [`record_failure`] counted.
+    pub fn nothing_more(next: Control) -> Self {
+        Self {
+            next,
+            call: None,
+            held_back: None,
+            settled: false,
+            again_at: None,
+        }
+    }
+
+    /// The plan while there is no place for what would begin.
+    pub fn wait(&mut self) {
+        if let Some(control) = self.held_back.take() {
+            self.next = control;
+            self.call = None;
+        }
+    }
+
+    /// Since when the attempt that would begin waits for a place; `None`: none would.
+    pub fn waits_since(&self) -> Option<DateTime<Utc>> {
+        let waiting = self.held_back.as_ref()?;
+        waiting.retry_at.or(waiting.op_started_at)
+    }
+
+    /// The operation that is at work, now or as soon as this is stored. One that waits out its backoff is
+    /// not.
+    pub fn at_work(&self) -> Operation {
+        match self.next.retry_at {
+            None => self.next.operation,
+            Some(_) => Operation::None,
+        }
+    }
 }
 
 /// The inputs of a plan that are not the workspace's own.
@@ -170,10 +214,7 @@ pub fn record_failure(
 }
 
 fn stopped(ws: Workspace) -> Plan {
-    Plan {
-        next: ws.control,
-        call: None,
-    }
+    Plan::nothing_more(ws.control)
 }
 
 /// The call that the operation in progress needs now. Nothing is removed on a stale observation.

@@ -4,6 +4,7 @@ use crate::{
     control::{Control, Workspace},
     error_reason::ErrorReason,
     home::{Home, HomeLocation},
+    judge::container_without_volume,
     phase::Phase,
 };
 
@@ -38,6 +39,12 @@ pub enum RecoverError {
     /// No volume of this workspace is observed.
     #[error("no volume that carries this workspace's labels is observed")]
     VolumeNotFound,
+    /// The container that has no volume is still there: it would be found broken again at once.
+    #[error(
+        "its container still runs without its home volume: save what you need of it (docker cp) and remove \
+         it; what becomes the home is asked after that (DataLost)"
+    )]
+    ContainerStillThere,
 }
 
 impl RecoverError {
@@ -49,6 +56,7 @@ impl RecoverError {
             Self::AcceptRefused => "ACCEPT_REFUSED",
             Self::ArchiveNotFound => "ARCHIVE_NOT_FOUND",
             Self::VolumeNotFound => "VOLUME_NOT_FOUND",
+            Self::ContainerStillThere => "CONTAINER_STILL_THERE",
         }
     }
 }
@@ -57,6 +65,9 @@ impl RecoverError {
 pub fn recover(ws: &Workspace, accept: Option<Accept>) -> Result<Control, RecoverError> {
     if ws.control.phase != Phase::Error {
         return Err(RecoverError::NotInError);
+    }
+    if container_without_volume(ws) {
+        return Err(RecoverError::ContainerStillThere);
     }
     let mut next = ws.control.clone();
     next.clear_error();

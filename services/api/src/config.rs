@@ -6,7 +6,7 @@ use chrono::TimeDelta;
 use clap::Parser;
 use windlass_coordinator::{DatabaseUrl, RedisUrl, ServiceToken};
 use windlass_db::write::api::Quota;
-use windlass_domain::names;
+use windlass_domain::{Policy, names};
 use windlass_service::{ServerArgs, parse_duration};
 
 use crate::validate;
@@ -56,6 +56,18 @@ pub struct Config {
     #[arg(long, env = "WINDLASS_ARCHIVE_TTL", default_value = "1800s", value_parser = ttl)]
     pub archive_ttl: Duration,
 
+    /// Failures in a row that end in ERROR, as wc is told; for ExplainWorkspace
+    #[arg(long, env = "WINDLASS_MAX_RETRIES", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_retries: u32,
+
+    /// Time limit of an operation, as wc is told; for ExplainWorkspace
+    #[arg(long, env = "WINDLASS_OPERATION_TIMEOUT", default_value = "10m", value_parser = parse_duration)]
+    pub operation_timeout: Duration,
+
+    /// A host that was not observed for this long gets no new operation, as wc is told; for ExplainWorkspace
+    #[arg(long, env = "WINDLASS_STALE_AFTER", default_value = "60s", value_parser = parse_duration)]
+    pub stale_after: Duration,
+
     /// URL of the agent of the host `default`, which is registered at start; without it, hosts are
     /// registered with HostService
     #[arg(long, env = "WINDLASS_AGENT_ADDRESS", value_name = "URL", value_parser = address)]
@@ -75,6 +87,7 @@ pub(crate) struct Settings {
     pub quota: Quota,
     pub standby_ttl: TimeDelta,
     pub archive_ttl: TimeDelta,
+    pub policy: Policy,
 }
 
 impl Config {
@@ -90,6 +103,12 @@ impl Config {
             },
             standby_ttl: delta(self.standby_ttl),
             archive_ttl: delta(self.archive_ttl),
+            policy: Policy {
+                max_retries: self.max_retries,
+                operation_timeout: delta(self.operation_timeout),
+                stale_after: delta(self.stale_after),
+                ..Policy::default()
+            },
         }
     }
 }
@@ -138,6 +157,7 @@ mod tests {
         assert_eq!(settings.standby_ttl, TimeDelta::seconds(600));
         assert_eq!(settings.archive_ttl, TimeDelta::seconds(1800));
         assert_eq!(settings.default_image, "windlass/demo:latest");
+        assert_eq!(settings.policy, Policy::default());
         assert_eq!(config.agent_address, None);
     }
 

@@ -278,7 +278,9 @@ impl WorkspaceService for Workspaces {
         let history = self.pool.history(record.workspace.id, explain::HISTORY);
         let history = history.await.map_err(errors::database)?;
         let now = self.pool.now().await.map_err(errors::database)?;
-        let response = explain::response(&record, history, &self.settings, now);
+        let place = explain::place(&self.pool, &record, &self.settings.policy).await;
+        let place = place.map_err(errors::database)?;
+        let response = explain::response(&record, place, history, &self.settings, now);
         Ok(Response::new(response))
     }
 

@@ -21,6 +21,16 @@ const MAX_SPANS: usize = 100;
 pub struct Account {
     operations: HashMap<WorkspaceId, (OpId, Span)>,
     pass: Vec<Entry>,
+    /// Every workspace of the shard that is not gone for good.
+    living: HashMap<WorkspaceId, Counted>,
+}
+
+/// What is counted of a workspace.
+#[derive(Debug)]
+struct Counted {
+    phase: Phase,
+    reason: Option<ErrorReason>,
+    late: bool,
 }
 
 /// What a pass decided for a row, until it is stored.
@@ -128,29 +138,50 @@ impl Account {
     }
 
     /// Counts the workspaces of a shard: by phase, those with an error by its reason, and those whose checkpoint
-    /// is late; and forgets spans of those that are gone.
-    pub fn census(&mut self, shard: Shard, records: &[WorkspaceRecord], now: DateTime<Utc>) {
+    /// is late; and forgets spans of those that are gone. `looked_at` are the rows of this pass, with what
+    /// they are from now on: every change of a row is looked at, and so is an overdue checkpoint, so the
+    /// others are as they were. A `whole` pass begins anew.
+    pub fn census<'a>(
+        &mut self,
+        shard: Shard,
+        now: DateTime<Utc>,
+        whole: bool,
+        looked_at: impl Iterator<Item = (&'a WorkspaceRecord, &'a Control)>,
+    ) {
+        let mut ids = HashSet::new();
+        if whole {
+            self.living.clear();
+        }
+        for (record, control) in looked_at {
+            let id = record.workspace.id;
+            ids.insert(id);
+            let counted = Counted {
+                phase: control.phase,
+                reason: control.error_reason,
+                late: planner::checkpoint_is_late(&record.workspace, now),
+            };
+            match control.phase {
+                Phase::Deleted => self.living.remove(&id),
+                _ => self.living.insert(id, counted),
+            };
+        }
+        // What is at work is looked at in every pass.
+        self.operations.retain(|id, _| ids.contains(id));
         let mut census = Census::default();
-        for record in records {
-            let control = &record.workspace.control;
-            *census.phases.entry(control.phase).or_default() += 1;
-            if let Some(reason) = control.error_reason {
+        for counted in self.living.values() {
+            *census.phases.entry(counted.phase).or_default() += 1;
+            if let Some(reason) = counted.reason {
                 *census.reasons.entry(reason).or_default() += 1;
             }
-            if planner::checkpoint_is_late(&record.workspace, now) {
-                census.late += 1;
-            }
+            census.late += u32::from(counted.late);
         }
         census.tell(shard);
-        if !self.operations.is_empty() {
-            let ids: HashSet<WorkspaceId> = records.iter().map(|r| r.workspace.id).collect();
-            self.operations.retain(|id, _| ids.contains(id));
-        }
     }
 
     /// Another replica counts the shard from now on.
     pub fn over(&mut self, shard: Shard) {
         Census::default().tell(shard);
+        self.living.clear();
         self.operations.clear();
     }
 

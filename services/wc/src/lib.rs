@@ -1,7 +1,9 @@
 //! The workspace controller: judges each workspace's phase, plans one operation and has the agent execute
 //! it. What is judged and planned is `windlass_domain`'s; here it is carried out.
 //!
-//! - `tick`: one pass - load rows, reconcile each, store what changed, then call agents
+//! - `tick`: one pass - load rows that need attention, plan each, store what changed, then call agents
+//! - `memory`: what a pass leaves for the next: up to where changes were seen
+//! - `plan`: what a pass decides, pure; who finds a place and who waits
 //! - `account`: metrics and spans of what passes decide
 //! - `dispatch`: calls to agents, outside the loop, limited per host and kind
 //! - `call`: one call, and what its answer means
@@ -13,6 +15,10 @@ mod account;
 mod call;
 mod dispatch;
 mod grpc;
+mod memory;
+mod plan;
+#[cfg(test)]
+mod tests;
 mod tick;
 
 use std::{sync::Arc, time::Duration};
@@ -66,6 +72,15 @@ pub struct Config {
     #[arg(long, env = "WINDLASS_CALLS_PER_HOST", default_value_t = 16)]
     pub calls_per_host: usize,
 
+    /// Operations at work at a time on one host, of each kind; others wait, and owners take turns
+    #[arg(long, env = "WINDLASS_OPERATIONS_PER_HOST", default_value_t = 16,
+          value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=100_000))]
+    pub operations_per_host: usize,
+
+    /// How often every workspace is looked at, whether or not it changed
+    #[arg(long, env = "WINDLASS_FULL_PASS_PERIOD", default_value = "5m", value_parser = parse_duration)]
+    pub full_pass_period: Duration,
+
     #[command(flatten)]
     pub server: ServerArgs,
 }
@@ -77,6 +92,19 @@ impl AsRef<ServerArgs> for Config {
 }
 
 impl Config {
+    /// A host that is observed every idle period is stale in between if that is longer; a hint would then
+    /// begin nothing.
+    fn check(&self) -> anyhow::Result<()> {
+        anyhow::ensure!(
+            self.periods.idle_period <= self.stale_after,
+            "WINDLASS_IDLE_PERIOD ({:?}) is longer than WINDLASS_STALE_AFTER ({:?}): between two passes every \
+             host would be too stale to begin anything",
+            self.periods.idle_period,
+            self.stale_after
+        );
+        Ok(())
+    }
+
     fn policy(&self) -> Policy {
         let delta = |d| chrono::TimeDelta::from_std(d).unwrap_or(chrono::TimeDelta::MAX);
         Policy {
@@ -97,6 +125,7 @@ pub async fn run(
     listener: TcpListener,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
+    config.check()?;
     let args = &config.coordinator;
     // Told from the start: an alert looks for an increase.
     metrics::counter!("windlass_wc_stale_epoch_total").increment(0);
@@ -110,7 +139,13 @@ pub async fn run(
             config.stop_grace,
             config.calls_per_host,
         );
-        let pass = tick::Reconcile::new(pool.clone(), hints.clone(), dispatcher, config.policy());
+        let numbers = plan::Numbers {
+            policy: config.policy(),
+            places: config.operations_per_host,
+        };
+        let memory = memory::Memory::new(config.full_pass_period);
+        let (pool, hints) = (pool.clone(), hints.clone());
+        let pass = tick::Reconcile::new(pool, hints, dispatcher, numbers, memory);
         (waker, pass)
     };
     let wakers = hints.subscribe_each(Channel::Wc, config.shards.shards);

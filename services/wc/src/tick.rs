@@ -1,31 +1,38 @@
-//! One pass: load rows, reconcile each with the pure planner, store what changed, and only then call
-//! agents. Every change is a compare-and-set; a row that somebody changed meanwhile is planned anew by the
-//! next pass, and no call is made for it.
+//! One pass: load the rows that need attention, plan each, store what changed, and only then call agents.
+//! Every change is a compare-and-set; a row that somebody changed meanwhile is planned anew by the next
+//! pass, and no call is made for it. With nothing to do a pass is one query.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
+use chrono::DateTime;
+use tracing::Span;
 use windlass_coordinator::{Channel, Hints, Lease, Pass, PassError, Refusal, Verdict};
 use windlass_db::{
-    Pool, WorkspaceRecord,
+    Pool,
+    read::{Attention, Scope},
     write::wc::{ControlChange, Outcome, RecoveryNote},
 };
 use windlass_domain::{
-    HostId, OpId, Operation, Phase, Policy, WorkspaceId,
-    planner::{self, Call, Context},
+    Phase, WorkspaceId,
+    planner::Plan,
     recover::{self, Accept},
 };
 use windlass_proto::v1::ReconcileResponse;
 
 use crate::{
     account::Account,
-    dispatch::{CallFailure, Dispatcher},
+    dispatch::Dispatcher,
+    memory::Memory,
+    plan::{self, Numbers},
 };
 
 /// What somebody asks of a pass.
 #[derive(Debug, Default)]
 pub enum Request {
-    /// Every workspace.
+    /// What needs attention.
     #[default]
+    Due,
+    /// Every workspace.
     All,
     /// This one.
     One(WorkspaceId),
@@ -59,18 +66,26 @@ pub struct Reconcile {
     pool: Pool,
     hints: Hints,
     dispatcher: Dispatcher,
-    policy: Policy,
+    numbers: Numbers,
+    memory: Memory,
     account: Account,
 }
 
 impl Reconcile {
     /// A pass by these numbers.
-    pub fn new(pool: Pool, hints: Hints, dispatcher: Dispatcher, policy: Policy) -> Self {
+    pub fn new(
+        pool: Pool,
+        hints: Hints,
+        dispatcher: Dispatcher,
+        numbers: Numbers,
+        memory: Memory,
+    ) -> Self {
         Self {
             pool,
             hints,
             dispatcher,
-            policy,
+            numbers,
+            memory,
             account: Account::default(),
         }
     }
@@ -85,80 +100,70 @@ impl Pass for Reconcile {
         lease: &Lease,
         request: Request,
     ) -> Result<Verdict<Report>, PassError> {
-        let only = match request {
-            Request::All => None,
-            Request::One(id) => Some(id),
+        let (whole, only) = match request {
+            Request::Due => (false, None),
+            Request::All => (true, None),
+            Request::One(id) => (false, Some(id)),
             Request::Recover(recovery) => {
                 let id = recovery.id;
                 self.recover(lease, recovery).await?;
-                Some(id)
+                (false, Some(id))
             }
         };
 
         // Load.
-        let mut failures = self.dispatcher.failures();
-        let mut records = self.pool.living_workspaces_of(lease.shard).await?;
-        let addresses = self.addresses().await?;
-        let now = self.pool.now().await?;
-        self.account.begin();
-        self.account.census(lease.shard, &records, now);
-        if let Some(id) = only {
-            records.retain(|r| r.workspace.id == id);
-            if records.is_empty() {
-                return Err(not_found(id));
+        let scope = self.memory.scope(lease.epoch, whole, only);
+        let whole = scope == Scope::Whole;
+        let Some(seen) = self.pool.attention(lease.shard, scope).await? else {
+            self.memory.nothing(whole);
+            if whole {
+                let nobody = std::iter::empty();
+                self.account
+                    .census(lease.shard, DateTime::UNIX_EPOCH, whole, nobody);
             }
-        }
+            return match only {
+                Some(id) => Err(not_found(id)),
+                None => Ok(Verdict {
+                    report: Report::default(),
+                    active: false,
+                }),
+            };
+        };
 
         // Decide.
-        let mut changes = Vec::new();
-        let mut calls = Vec::new();
-        for record in &records {
-            let ws = &record.workspace;
-            let cx = Context {
-                fresh: &record.fresh,
-                policy: &self.policy,
-                now,
-                new_op: OpId(uuid::Uuid::new_v4()),
-            };
-            let (next, call) = decide(record, &cx, failures.remove(&ws.id));
-            let span = self.account.decided(record, &next, now);
-            if let Some(call) = call {
-                calls.push((record, call, span));
-            }
-            if next != ws.control {
-                changes.push(ControlChange::new(ws, next));
-            }
-        }
+        let failures = self.dispatcher.failures();
+        let plans = plan::plan(&seen.records, failures, &self.numbers, seen.now);
 
         // Act.
-        let mut report = Report {
-            counts: ReconcileResponse {
-                workspaces: records.len() as u32,
-                ..ReconcileResponse::default()
-            },
-            phase: None,
-        };
-        let held_back = self.store(lease, changes, &mut report).await?;
+        let mut report = Report::default();
+        self.account.begin();
+        let decided = seen.records.iter().zip(&plans);
+        let spans: Vec<_> = decided
+            .clone()
+            .map(|(record, plan)| self.account.decided(record, &plan.next, seen.now))
+            .collect();
+        let held_back = self.store(lease, &seen, &plans, &mut report).await?;
         self.account.stored(&held_back);
-        for (record, call, span) in calls {
-            let id = record.workspace.id;
-            let Some(address) = addresses.get(&record.workspace.host_id) else {
-                continue;
-            };
-            if !held_back.contains(&id) && self.dispatcher.call(address, record, call, lease, span)
-            {
-                report.counts.calls += 1;
-            }
-        }
+        let counted = decided.map(|(record, plan)| (record, &plan.next));
+        self.account.census(lease.shard, seen.now, whole, counted);
+        self.call(
+            lease,
+            &seen,
+            plans.iter().zip(spans),
+            &held_back,
+            &mut report,
+        );
+        let workspaces = seen.records.iter().map(|r| &r.workspace);
+        self.memory
+            .done(whole, (seen.token, seen.now), workspaces.zip(&plans));
         if let Some(id) = only {
-            report.phase = self
-                .pool
-                .workspace(id)
-                .await?
-                .map(|r| r.workspace.control.phase);
+            let record = self.pool.workspace(id).await?;
+            let living = record.filter(|r| r.workspace.control.phase != Phase::Deleted);
+            let phase = living.map(|r| r.workspace.control.phase);
+            report.phase = Some(phase.ok_or_else(|| not_found(id))?);
         }
         Ok(Verdict {
-            active: report.counts.changed > 0 || records.iter().any(in_progress),
+            active: report.counts.changed > 0 || plans.iter().any(|p| plan::in_progress(&p.next)),
             report,
         })
     }
@@ -168,37 +173,47 @@ impl Pass for Reconcile {
     }
 }
 
-/// The next control columns and the call to make once they are stored.
-fn decide(
-    record: &WorkspaceRecord,
-    cx: &Context,
-    failure: Option<CallFailure>,
-) -> (windlass_domain::Control, Option<Call>) {
-    let ws = &record.workspace;
-    let failed =
-        failure.and_then(|f| planner::record_failure(ws, cx, f.op_id, f.attempt, f.failure));
-    match failed {
-        Some(next) => (next, None),
-        None => {
-            let plan = planner::reconcile(ws, cx);
-            (plan.next, plan.call)
-        }
-    }
-}
-
 impl Reconcile {
-    async fn addresses(&self) -> Result<HashMap<HostId, String>, PassError> {
-        let hosts = self.pool.hosts().await?;
-        Ok(hosts.into_iter().map(|h| (h.id, h.address)).collect())
+    /// Makes the calls of what is stored. Those that are on their way already are not made again.
+    fn call<'a>(
+        &mut self,
+        lease: &Lease,
+        seen: &Attention,
+        plans: impl Iterator<Item = (&'a Plan, Option<Span>)>,
+        held_back: &HashSet<WorkspaceId>,
+        report: &mut Report,
+    ) {
+        for (record, (plan, span)) in seen.records.iter().zip(plans) {
+            let ws = &record.workspace;
+            let (Some(call), Some(host)) = (&plan.call, seen.hosts.get(&ws.host_id)) else {
+                continue;
+            };
+            if !held_back.contains(&ws.id)
+                && self
+                    .dispatcher
+                    .call(&host.address, record, call.clone(), lease, span)
+            {
+                report.counts.calls += 1;
+            }
+        }
     }
 
     /// Stores changes. Returns the workspaces whose change was not stored: nothing is called for them.
     async fn store(
         &self,
         lease: &Lease,
-        changes: Vec<ControlChange>,
+        seen: &Attention,
+        plans: &[Plan],
         report: &mut Report,
     ) -> Result<HashSet<WorkspaceId>, PassError> {
+        report.counts.workspaces = seen.records.len() as u32;
+        let changes: Vec<_> = seen
+            .records
+            .iter()
+            .zip(plans)
+            .filter(|(record, plan)| plan.next != record.workspace.control)
+            .map(|(record, plan)| ControlChange::new(&record.workspace, plan.next.clone()))
+            .collect();
         let mut held_back = HashSet::new();
         if changes.is_empty() {
             return Ok(held_back);
@@ -253,10 +268,6 @@ impl Reconcile {
             Outcome::Missing => Err(not_found(id)),
         }
     }
-}
-
-fn in_progress(record: &WorkspaceRecord) -> bool {
-    record.workspace.control.operation != Operation::None
 }
 
 fn not_found(id: WorkspaceId) -> PassError {

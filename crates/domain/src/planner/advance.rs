@@ -1,5 +1,5 @@
 //! Case 1: an operation is in progress. It completes only on what was observed of this very operation;
-//! until then the same call is repeated. A failed attempt waits out its backoff first.
+//! until then the same call is repeated. A failed attempt waits out its backoff first, and for a place again.
 
 use super::{
     Context, Plan, call,
@@ -34,15 +34,17 @@ pub(super) fn advance(ws: &mut Workspace, cx: &Context) -> Option<Plan> {
             return None;
         }
     }
+    let mut held_back = None;
     if let Some(retry_at) = ws.control.retry_at {
         if may_be_released(ws, cx) {
             ws.control.end_operation();
             return None;
         }
+        set_judged_phase(ws, cx);
         if retry_at > cx.now {
-            set_judged_phase(ws, cx);
             return Some(stopped(ws.clone()));
         }
+        held_back = Some(ws.control.clone());
         ws.control.retry_at = None;
         ws.control.op_started_at = Some(cx.now);
     }
@@ -50,6 +52,9 @@ pub(super) fn advance(ws: &mut Workspace, cx: &Context) -> Option<Plan> {
     Some(Plan {
         next: ws.control.clone(),
         call: call(ws, cx),
+        held_back,
+        settled: false,
+        again_at: None,
     })
 }
 
@@ -162,9 +167,13 @@ fn may_be_released(ws: &Workspace, cx: &Context) -> bool {
 
 /// The time limit, counted from the start of the attempt; of operations that report progress, from the
 /// last change seen. It is exceeded only if an observation made after it does not show the result: an
-/// observer that was away makes no error.
+/// observer that was away makes no error. While the agent says that it is queued there, no limit runs.
 fn timeout(ws: &Workspace, cx: &Context) -> Option<Failure> {
     let c = &ws.control;
+    let job = ws.conditions.evidence.job.as_ref();
+    if job.is_some_and(|job| Some(job.op_id) == c.op_id && job.is_queued()) {
+        return None;
+    }
     let started = c.op_started_at.filter(|_| c.retry_at.is_none())?;
     let progressed = ws.observed_at.filter(|_| c.operation.reports_progress());
     let since = progressed.map_or(started, |at| at.max(started));

@@ -1,5 +1,6 @@
 //! Cases 2 to 4: no operation is in progress. ERROR waits for its recovery, a workspace that is where it
-//! should be is left alone, and for the others the table of operations says which one begins.
+//! should be is left alone, and for the others the table of operations says which one begins. It begins when
+//! there is a place for it: until then nothing but the time since which it waits is stored (`held_back`).
 
 use super::{
     Context, Plan, action::leftover_volume, call, checkpoint, failure, is_stale, set_judged_phase,
@@ -29,16 +30,38 @@ pub(super) fn choose(mut ws: Workspace, cx: &Context) -> Plan {
     if before == Phase::Running && operation == Operation::Starting {
         count_crash(&mut ws, cx);
     }
-    let idle = operation == Operation::None || ws.control.phase == Phase::Error;
-    if idle || is_stale(cx) || waits(&ws, operation, cx) {
+    if operation == Operation::None || ws.control.phase == Phase::Error {
+        ws.control.op_started_at = None;
+        let settled = is_at_rest(&ws);
+        return Plan {
+            settled,
+            again_at: checkpoint::due_at(&ws, phase),
+            ..stopped(ws)
+        };
+    }
+    if is_stale(cx) || waits(&ws, operation, cx) {
         return stopped(ws);
     }
+    let mut held_back = ws.control.clone();
+    held_back.op_started_at.get_or_insert(cx.now);
     begin(&mut ws, operation, cx);
     let call = call(&ws, cx);
     Plan {
         next: ws.control,
         call,
+        held_back: Some(held_back),
+        settled: false,
+        again_at: None,
     }
+}
+
+/// Whether a workspace for which no operation is wanted is where it should be, its home seen, with no
+/// failure to forgive and no wish open. What is observed is in its row; a fresher observation of the same
+/// says nothing new.
+fn is_at_rest(ws: &Workspace) -> bool {
+    let c = &ws.control;
+    let here = c.phase == ws.spec.desired.phase() && !ws.spec.deleted;
+    here && c.error_count == 0 && c.retry_at.is_none() && ws.open_restore().is_none()
 }
 
 /// The table of operations.

@@ -443,3 +443,17 @@ fn recovery_past_the_commit_point_makes_a_new_attempt() {
         "the old failure is not its own"
     );
 }
+
+#[test]
+fn an_operation_that_waits_in_the_agent_has_no_time_limit() {
+    let limit = Policy::default().operation_timeout.num_seconds();
+    let late = |stage: &str| {
+        let mut w = ws().standby().doing(O::Archiving).sees_job(OP);
+        w.control.op_started_at = Some(t(1));
+        w.observed_at = Some(t(2));
+        w.conditions.evidence.job.as_mut().unwrap().stage = stage.into();
+        after_at(&w, t(limit + 1_000)).control
+    };
+    assert_eq!(late("queued").error_reason, None);
+    assert_eq!(late("packing").error_reason, Some(R::Timeout));
+}

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use uuid::Uuid;
 use windlass_domain::{
-    DesiredState, ErrorReason, Freshness, Home, Operation, Phase, Policy, Workspace,
+    DesiredState, ErrorReason, Freshness, Home, Operation, Phase, Policy, Workspace, attention,
     conditions::{ContainerState, VolumeEvidence},
     planner::{Context, Plan, reconcile},
 };
@@ -149,11 +149,15 @@ fn any_workspace() -> impl Strategy<Value = Workspace> {
 }
 
 fn plan_as(w: &Workspace, fresh: &Freshness, new_op: u128) -> Plan {
+    plan_at(w, fresh, new_op, 10_000)
+}
+
+fn plan_at(w: &Workspace, fresh: &Freshness, new_op: u128, at: i64) -> Plan {
     let policy = Policy::default();
     let cx = Context {
         fresh,
         policy: &policy,
-        now: now(),
+        now: t(at),
         new_op: windlass_domain::OpId(Uuid::from_u128(new_op)),
     };
     reconcile(w, &cx)
@@ -186,6 +190,18 @@ proptest! {
         let second = plan_as(&stored, &fresh, NEW + 1);
         prop_assert_eq!(&second.next, &first.next);
         prop_assert_eq!(&second.call, &first.call);
+        // What has to wait for a place is planned the same when there is one, and waits as long as there
+        // is none.
+        if let Some(held_back) = first.held_back {
+            let waiting = Workspace { control: held_back.clone(), ..stored.clone() };
+            let again = plan_as(&waiting, &fresh, NEW);
+            prop_assert_eq!(again.held_back.as_ref(), Some(&held_back));
+            prop_assert_eq!(&again.next, &first.next);
+            prop_assert_eq!(&again.call, &first.call);
+            prop_assert!(again.waits_since().is_some());
+            let gone = waiting.control.phase == Phase::Deleted;
+            prop_assert!(gone || attention::by_columns(&waiting));
+        }
         // And what a stored plan says is sound.
         let c = &first.next;
         prop_assert_eq!(c.operation == Operation::None, c.op_id.is_none());
@@ -195,5 +211,43 @@ proptest! {
             let begun = stored.control.op_id != Some(op(NEW));
             prop_assert!(begun, "{:?} began on a stale host", call);
         }
+    }
+
+    /// What makes it safe to look at changed rows only.
+    #[test]
+    fn what_is_settled_stays_as_it_is_until_its_row_changes(
+        w in any_workspace(),
+        wished in any::<bool>(),
+        host in prop::option::of(prop::sample::select(vec![9_000_i64, 9_999, 10_000])),
+        archives in prop::option::of(prop::sample::select(vec![9_000_i64, 9_999])),
+        later in prop::sample::select(vec![0_i64, 1, 59, 61, 599, 100_000]),
+        fresher in (prop::sample::select(vec![0_i64, 1, 60, 100_000]), prop::sample::select(vec![0_i64, 1, 60, 100_000])),
+    ) {
+        // Half of them are where they should be, so that enough are settled.
+        let w = match DesiredState::ALL.iter().find(|d| d.phase() == w.control.phase) {
+            Some(here) if !wished && !w.spec.deleted => w.desired(*here),
+            Some(_) | None => w,
+        };
+        let fresh = Freshness { host: host.map(t), archives: archives.map(t) };
+        let plan = plan_as(&w, &fresh, NEW);
+        if !plan.settled || plan.again_at.is_some_and(|at| at <= t(10_000 + later)) {
+            return Ok(());
+        }
+        prop_assert_eq!(&plan.call, &None);
+        prop_assert_eq!(&plan.held_back, &None);
+        let stored = Workspace { control: plan.next, ..w };
+        let seen_later = |at: Option<i64>, by: i64| match by {
+            0 => at,
+            by => Some(at.unwrap_or(10_000) + by),
+        };
+        let fresh = Freshness {
+            host: seen_later(host, fresher.0).map(t),
+            archives: seen_later(archives, fresher.1).map(t),
+        };
+        let again = plan_at(&stored, &fresh, NEW + 1, 10_000 + later);
+        prop_assert_eq!(&again.next, &stored.control);
+        prop_assert_eq!(again.call, None);
+        prop_assert!(again.settled);
+        prop_assert!(!attention::by_columns(&stored), "and its columns say so too");
     }
 }

@@ -2,6 +2,7 @@
 
 use windlass_domain::{
     ErrorReason as R, Home, Operation as O, Phase, Workspace,
+    conditions::ContainerState,
     planner::Action,
     recover::{Accept, RecoverError, recover},
 };
@@ -21,6 +22,11 @@ fn what_may_be_accepted() {
     let lost = || broken(ws().home_is_volume(), R::DataLost).sees_archive(OTHER);
     let corrupt = |w: Workspace| broken(w, R::ArchiveCorrupted).sees_archive(OTHER);
     let adopt = || Some(Accept::AdoptVolume);
+    let running = || {
+        ws().home_is_volume()
+            .sees_container(ContainerState::Running)
+    };
+    let stray = || broken(running(), R::ContainerWithoutVolume).sees_archive(OTHER);
     let unknown = Some(Accept::Archive("none".into()));
     let table = [
         (
@@ -73,6 +79,18 @@ fn what_may_be_accepted() {
             Ok(Home::volume(vol(OTHER))),
         ),
         (
+            "a container without its volume",
+            stray(),
+            None,
+            Err(RecoverError::ContainerStillThere),
+        ),
+        (
+            "a container without its volume, whatever is accepted",
+            stray(),
+            other(),
+            Err(RecoverError::ContainerStillThere),
+        ),
+        (
             "corrupt, older",
             corrupt(ws().archived()),
             other(),
@@ -98,6 +116,19 @@ fn what_may_be_accepted() {
         }
         assert_eq!(next.map(|c| c.home), expected, "{row}");
     }
+}
+
+#[test]
+fn a_container_without_its_volume_is_lost_data_once_it_is_gone() {
+    let w = ws()
+        .home_is_volume()
+        .sees_container(ContainerState::Running);
+    let w = after(&w);
+    assert_eq!(w.control.error_reason, Some(R::ContainerWithoutVolume));
+    assert_eq!(plan(&w).call, None, "nothing is done to it");
+    let gone = after(&w.edit(|w| w.conditions.evidence.container = None));
+    assert_eq!(gone.control.error_reason, Some(R::DataLost));
+    assert!(recover(&gone, Some(Accept::StartEmpty)).is_ok());
 }
 
 #[test]

@@ -6,7 +6,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 use windlass_domain::{
     DesiredState, ErrorReason, Freshness, OpId, Operation, Phase, Policy, RestoreWish, VolumeId,
-    Workspace,
+    Workspace, attention,
     conditions::{
         ArchiveEvidence, ContainerEvidence, ContainerState, FailedJob, RestoreEvidence,
         VolumeEvidence,
@@ -67,6 +67,12 @@ pub struct World {
     pub wishes: u128,
     /// How many phases were entered, so that a test knows that something happened.
     pub moves: u32,
+    /// The row as wc last planned it, and until when that plan is the last word.
+    looked_at: Option<(Workspace, DateTime<Utc>)>,
+    /// How many passes wc did not look at the row.
+    pub passed_over: u32,
+    /// How often something that would have begun waited for a place.
+    pub waits: u32,
 }
 
 impl World {
@@ -90,6 +96,9 @@ impl World {
             writes: 0,
             wishes: 0,
             moves: 0,
+            looked_at: None,
+            passed_over: 0,
+            waits: 0,
         }
     }
 
@@ -169,7 +178,7 @@ impl World {
         self.user_and_fate(event, dice[6]);
         self.agent(working);
         self.observer(seeing);
-        self.wc(crash, sending);
+        self.wc(crash, sending, dice[7]);
     }
 
     fn user_and_fate(&mut self, event: u8, which: u8) {
@@ -468,8 +477,18 @@ impl World {
 
     // ---- wc ------------------------------------------------------------------------------------
 
-    fn wc(&mut self, crash: u8, sending: u8) {
+    /// Whether wc looks at the row in this pass: it changed, its columns say so, or the last plan did. A row
+    /// that is gone for good is not looked at by anybody; here it is, which must change nothing but its phase.
+    fn has_attention(&self) -> bool {
+        let known = self.looked_at.as_ref();
+        let unchanged = known.is_some_and(|(row, until)| self.now < *until && *row == self.ws);
+        let gone = self.ws.control.phase == Phase::Deleted;
+        !unchanged || gone || attention::by_columns(&self.ws)
+    }
+
+    fn wc(&mut self, crash: u8, sending: u8, place: u8) {
         if crash >= 240 {
+            self.looked_at = None; // the next leader knows nothing
             return; // dead, or it died before the commit
         }
         self.ops += 1;
@@ -481,7 +500,23 @@ impl World {
             now: self.now,
             new_op: op(self.ops),
         };
-        let plan = reconcile(&self.ws, &cx);
+        let mut plan = reconcile(&self.ws, &cx);
+        if !self.has_attention() {
+            self.passed_over += 1;
+            assert_eq!(plan.next, self.ws.control, "overlooked");
+            assert_eq!(plan.call, None, "overlooked");
+            return;
+        }
+        let until = match plan.settled {
+            true => plan.again_at.unwrap_or(DateTime::<Utc>::MAX_UTC),
+            false => DateTime::<Utc>::MIN_UTC,
+        };
+        self.looked_at = Some((self.ws.clone(), until));
+        if place >= 160 && plan.held_back.is_some() {
+            plan.wait();
+            self.waits += 1;
+            assert_eq!(plan.call, None);
+        }
         let before = self.ws.control.phase;
         let checkpointing = self.ws.control.operation == Operation::Checkpointing;
         assert!(
@@ -503,6 +538,7 @@ impl World {
         );
         assert!(!lost, "nobody lost a home here: {:?}", c.error_message);
         if crash >= 220 {
+            self.looked_at = None;
             return; // died after the commit
         }
         let Some(call) = plan.call else { return };

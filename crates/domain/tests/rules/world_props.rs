@@ -128,6 +128,35 @@ fn checkpoints_without_faults() {
 }
 
 #[test]
+fn what_waits_for_a_place_begins_when_there_is_one() {
+    const FULL: Dice = [0, 0, 0, 0, 0, 0, 0, 255];
+    let mut world = World::new();
+    for _ in 0..2_000 {
+        world.step(FULL);
+    }
+    let c = &world.ws.control;
+    assert_eq!((c.operation, c.phase), (Operation::None, Phase::Pending));
+    assert_eq!(c.error_reason, None, "waiting has no time limit");
+    assert!(c.op_started_at.is_some(), "since when it waits");
+    assert!(world.waits > 1_900);
+    arrives(&mut world);
+}
+
+#[test]
+fn a_wish_that_is_taken_back_waits_no_more() {
+    const FULL: Dice = [0, 0, 0, 0, 0, 0, 0, 255];
+    let mut world = World::new();
+    world.desire(DesiredState::Standby);
+    arrives(&mut world);
+    world.desire(DesiredState::Running);
+    world.step(FULL);
+    assert!(world.ws.control.op_started_at.is_some());
+    world.desire(DesiredState::Standby);
+    world.step(FULL);
+    assert_eq!(world.ws.control.op_started_at, None);
+}
+
+#[test]
 fn a_life_without_faults() {
     let mut world = World::new();
     for desired in [
@@ -143,9 +172,12 @@ fn a_life_without_faults() {
         arrives(&mut world);
         assert_eq!(world.ws.control.phase, desired.phase());
         world.step([0, 140, 0, 0, 0, 0, 0, 0]); // the user writes
+        world.step([0; 8]);
+        world.step([0; 8]);
     }
     world.delete(false);
     arrives(&mut world);
     assert_eq!(world.moves, 10, "one for each step of the ladder");
+    assert!(world.passed_over > 0, "at rest nobody looks");
     assert!(world.home_is_kept());
 }

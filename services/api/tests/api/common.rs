@@ -118,6 +118,9 @@ impl Database {
             max_workspaces_per_user: 1000,
             standby_ttl: Duration::from_secs(600),
             archive_ttl: Duration::from_secs(1800),
+            max_retries: 3,
+            operation_timeout: Duration::from_secs(600),
+            stale_after: Duration::from_secs(60),
             agent_address: None,
         }
     }

@@ -3,7 +3,7 @@
 use tonic::Code;
 use windlass_proto::v1;
 
-use crate::common::{NOBODYS_ID, create, delete, env, get, invalid, refused};
+use crate::common::{NOBODYS_ID, Workspaces, create, delete, env, env_with, get, invalid, refused};
 
 const OP: &str = "11111111-1111-4111-8111-111111111111";
 const VOLUME: &str = "22222222-2222-4222-8222-222222222222";
@@ -165,13 +165,13 @@ async fn it_is_explained_why_and_what_comes_next() {
             &made.id,
             &format!(
                 r#"phase = 'RUNNING', home_ctx = '{{"location": "volume", "volume_id": "{VOLUME}"}}',
-                phase_changed_at = '2026-01-01T00:00:00Z', conditions = '{{"evidence": {{
+                phase_changed_at = '2126-01-01T00:00:00Z', conditions = '{{"evidence": {{
                   "container": {{"id": "c", "image": "i", "state": "running"}},
                   "volume": {{"name": "n", "volume_id": "{VOLUME}", "owned": true}}}}}}'"#
             ),
         )
         .await;
-    let start = 1_767_225_600;
+    let start = 4_922_899_200;
     let running = explain().await;
     assert!(running.next.contains("STANDBY"), "{}", running.next);
     assert_eq!(running.next_time.unwrap().seconds, start + 600);
@@ -193,4 +193,74 @@ async fn it_is_explained_why_and_what_comes_next() {
     let history = explain().await.history;
     assert_eq!(history.len(), 20);
     assert_eq!(history[0].detail, "24");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn its_place_in_the_queue_is_told_by_the_rule_that_wc_goes_by() {
+    let env = env().await;
+    let queued = async |client: &Workspaces, id: &str| {
+        let request = v1::ExplainWorkspaceRequest { id: id.to_owned() };
+        let told = client.clone().explain_workspace(request).await.unwrap();
+        let told = told.into_inner();
+        (told.queue_position, told.queue_length, told.blockers)
+    };
+    env.db
+        .sql("UPDATE hosts SET last_observed_at = now()")
+        .await;
+    let mut anns = Vec::new();
+    for n in 0..3 {
+        anns.push(create(&env.ann, &format!("a{n}")).await.id);
+    }
+    let bobs = create(&env.bob, "b").await.id;
+    // One of ann's is at work, two wait, bob's came last.
+    env.db
+        .set(
+            &anns[0],
+            &format!("operation = 'PROVISIONING', op_id = '{OP}', op_started_at = now()"),
+        )
+        .await;
+    for (n, id) in [&anns[1], &anns[2], &bobs].into_iter().enumerate() {
+        let since = format!("op_started_at = now() - interval '{} s'", 30 - n);
+        env.db.set(id, &since).await;
+    }
+    assert_eq!(queued(&env.ann, &anns[0]).await.0, 0, "it is at work");
+    let (position, length, blockers) = queued(&env.bob, &bobs).await;
+    assert_eq!((position, length), (1, 3), "ann has had a turn");
+    assert_eq!(
+        blockers[0],
+        "it waits for a place: 1st of 3 to be provisioned on host h1"
+    );
+    assert_eq!(queued(&env.ann, &anns[1]).await.0, 2);
+    assert_eq!(queued(&env.ann, &anns[2]).await.0, 3);
+    // What wc has not made wait stands nowhere.
+    let new = create(&env.bob, "new").await.id;
+    let (position, length, blockers) = queued(&env.bob, &new).await;
+    assert_eq!((position, length), (0, 0), "{blockers:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_is_explained_by_the_numbers_that_wc_goes_by() {
+    let env = env_with(|config| {
+        config.max_retries = 7;
+        config.stale_after = std::time::Duration::from_secs(3);
+    })
+    .await;
+    let made = create(&env.ann, "demo").await;
+    env.db
+        .sql("UPDATE hosts SET last_observed_at = now() - interval '10 s'")
+        .await;
+    env.db
+        .set(
+            &made.id,
+            "error_count = 1, error_reason = 'ActionFailed', error_message = 'x'",
+        )
+        .await;
+    let request = v1::ExplainWorkspaceRequest { id: made.id };
+    let told = env.ann.clone().explain_workspace(request).await.unwrap();
+    let blockers = told.into_inner().blockers.join("; ");
+    assert!(blockers.contains("1 of 7"), "{blockers}");
+    assert!(
+        blockers.contains("was last observed 10 s ago"),
+        "{blockers}"
+    );
 }

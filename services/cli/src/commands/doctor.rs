@@ -279,7 +279,10 @@ fn workspace(w: &v1::Workspace, now: DateTime<Utc>) -> Option<Finding> {
             phase(w),
             output::desired(w)
         );
-        let advice = format!("is wc up? windlass ws explain {}", w.name);
+        let advice = format!(
+            "is wc up, or does it wait for a place? windlass ws explain {}",
+            w.name
+        );
         return Some(finding(Mark::Wrong, &check, found, advice));
     }
     None

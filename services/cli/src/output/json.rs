@@ -136,6 +136,8 @@ pub fn explain(e: &v1::ExplainWorkspaceResponse) -> Value {
         "next_time": time(e.next_time.as_ref()),
         "blockers": e.blockers,
         "last_safe_copy": e.last_safe_copy,
+        "queue_position": e.queue_position,
+        "queue_length": e.queue_length,
         "history": e.history.iter().map(|h| json!({
             "time": time(h.time.as_ref()),
             "actor": h.actor,

@@ -1,0 +1,2 @@
+DROP FUNCTION workspaces_attention(bigint);
+DROP INDEX workspaces_attention;

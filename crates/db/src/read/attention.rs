@@ -1,0 +1,139 @@
+//! The rows that wc has to look at: those that changed since it looked last, those whose own columns say
+//! that they are not at rest, and those it could not judge for good. All of them come by an index, and a
+//! pass with nothing to do is one query without a row, however many workspaces there are.
+//!
+//! Which columns tell is said once, in SQL: the function `workspaces_attention` and the index of that name, of
+//! one migration. `windlass_domain::attention::by_columns` says the same in Rust, and a test compares them.
+//! The ids are an array to PostgreSQL, of which it expects few: so it takes them one by one from an index, and
+//! does not walk the table, whatever its statistics say.
+//!
+//! Rows, PostgreSQL's time and the token of the next look are of one snapshot. As in the watch feed
+//! (docs/adr/006) the token is the oldest transaction still running: a row may be seen twice, none is missed.
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, Utc};
+use diesel::{
+    QueryDsl, SelectableHelper,
+    dsl::sql,
+    sql_types::{Array, BigInt, Bool, Timestamptz, Uuid as SqlUuid},
+};
+use diesel_async::RunQueryDsl;
+use uuid::Uuid;
+use windlass_domain::{HostId, Shard, WorkspaceId};
+
+use super::{WatchToken, shard::owns};
+use crate::{
+    error::Result,
+    pool::Pool,
+    rows::{WorkspaceRecord, WorkspaceRow},
+    schema::{archive_store, hosts, users, workspaces},
+};
+
+/// Which rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope<'a> {
+    /// Every living workspace.
+    Whole,
+    /// What changed at or after the token, what is not at rest by its columns, and these.
+    Since(WatchToken, &'a [WorkspaceId]),
+    /// What is not at rest by its columns on this host.
+    Host(HostId),
+}
+
+/// Rows and what belongs to them.
+#[derive(Clone, Debug)]
+pub struct Attention {
+    /// The rows.
+    pub records: Vec<WorkspaceRecord>,
+    /// Name and agent's address of each of their hosts.
+    pub hosts: HashMap<HostId, HostRef>,
+    /// PostgreSQL's time when they were read.
+    pub now: DateTime<Utc>,
+    /// Where the next look goes on.
+    pub token: WatchToken,
+}
+
+/// How a host is called.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostRef {
+    /// Its name.
+    pub name: String,
+    /// URL of its agent.
+    pub address: String,
+}
+
+type Row = (
+    WorkspaceRow,
+    String,
+    Option<DateTime<Utc>>,
+    Option<DateTime<Utc>>,
+    (String, String),
+    (DateTime<Utc>, i64),
+);
+
+impl Pool {
+    /// The living workspaces of `shard` in `scope`, in one statement. `None`: there is none, and the token of the last
+    /// look still stands.
+    pub async fn attention(&self, shard: Shard, scope: Scope<'_>) -> Result<Option<Attention>> {
+        let mut conn = self.get().await?;
+        let mut query = workspaces::table
+            .inner_join(users::table)
+            .inner_join(hosts::table)
+            .select((
+                WorkspaceRow::as_select(),
+                users::name,
+                hosts::last_observed_at,
+                archive_store::table
+                    .select(archive_store::last_observed_at)
+                    .single_value(),
+                (hosts::name, hosts::address),
+                (
+                    sql::<Timestamptz>("now()"),
+                    sql::<BigInt>("pg_snapshot_xmin(pg_current_snapshot())::text::bigint"),
+                ),
+            ))
+            .filter(sql::<Bool>("workspaces.phase <> 'DELETED'"))
+            .filter(sql::<Bool>(&owns("workspaces.id", shard)))
+            .into_boxed();
+        query = match scope {
+            Scope::Whole => query,
+            Scope::Since(token, also) => {
+                let also: Vec<Uuid> = also.iter().map(|id| id.0).collect();
+                query.filter(
+                    sql::<Bool>("workspaces.id = ANY(ARRAY(SELECT workspaces_attention(")
+                        .bind::<BigInt, _>(token.0)
+                        .sql(") UNION ALL SELECT unnest(")
+                        .bind::<Array<SqlUuid>, _>(also)
+                        .sql(")))"),
+                )
+            }
+            Scope::Host(host) => query.filter(
+                sql::<Bool>(
+                    "workspaces.id = ANY(ARRAY(SELECT workspaces_attention(NULL))) AND workspaces.host_id = ",
+                )
+                .bind::<SqlUuid, _>(host.0),
+            ),
+        };
+        let rows: Vec<Row> = query.load(&mut conn).await?;
+        let Some((.., (now, xmin))) = rows.as_slice().first() else {
+            return Ok(None);
+        };
+        let mut attention = Attention {
+            records: Vec::with_capacity(rows.len()),
+            hosts: HashMap::new(),
+            now: *now,
+            token: WatchToken(*xmin),
+        };
+        for (row, owner, host, archives, (name, address), _) in rows {
+            let id = HostId(row.host_id);
+            attention
+                .hosts
+                .entry(id)
+                .or_insert(HostRef { name, address });
+            let record = WorkspaceRecord::from_row((row, owner, host, archives))?;
+            attention.records.push(record);
+        }
+        Ok(Some(attention))
+    }
+}

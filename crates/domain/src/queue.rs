@@ -1,0 +1,116 @@
+//! Who begins next. Attempts of one kind on one host share a number of places; who finds none waits. Owners
+//! take turns, so that one who starts ninety at once does not keep another from starting one. Kinds and
+//! hosts never wait for each other.
+//!
+//! The order is a pure function of the rows: wc begins by it, and ExplainWorkspace shows it.
+
+use std::collections::{HashMap, HashSet};
+
+use chrono::{DateTime, Utc};
+
+use crate::{
+    control::Workspace,
+    ids::{HostId, WorkspaceId},
+    phase::Operation,
+    planner::Plan,
+};
+
+/// One that waits for a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Waiting<'a> {
+    since: DateTime<Utc>,
+    id: WorkspaceId,
+    owner: &'a str,
+}
+
+/// The operations of one kind on one host.
+#[derive(Debug, Default)]
+struct Lane<'a> {
+    /// How many places each owner holds.
+    holding: HashMap<&'a str, usize>,
+    waiting: Vec<Waiting<'a>>,
+}
+
+/// Where a workspace stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Position {
+    /// What it waits to do.
+    pub operation: Operation,
+    /// 1 is next.
+    pub position: usize,
+    /// How many wait to do the same on its host.
+    pub length: usize,
+}
+
+/// Everything that holds a place or waits for one.
+#[derive(Debug, Default)]
+pub struct Queue<'a> {
+    lanes: HashMap<(HostId, Operation), Lane<'a>>,
+}
+
+impl<'a> Queue<'a> {
+    /// Adds a workspace by what is planned for it. All workspaces of a host that are at work have to be
+    /// there, whether something new is planned for them or not.
+    pub fn add(&mut self, ws: &'a Workspace, plan: &Plan) {
+        let operation = plan.at_work();
+        if operation == Operation::None {
+            return;
+        }
+        let owner = ws.spec.owner.as_str();
+        let lane = self.lanes.entry((ws.host_id, operation)).or_default();
+        match plan.waits_since() {
+            None => *lane.holding.entry(owner).or_default() += 1,
+            Some(since) => lane.waiting.push(Waiting {
+                since,
+                id: ws.id,
+                owner,
+            }),
+        }
+    }
+
+    /// Those that find no place where there are `places` for each kind on each host.
+    pub fn left_waiting(&self, places: usize) -> HashSet<WorkspaceId> {
+        let of_lane = |lane: &Lane<'a>| {
+            let held: usize = lane.holding.values().sum();
+            let free = places.saturating_sub(held);
+            // The order matters only where some are left.
+            match lane.waiting.len() > free {
+                true => lane.order().split_off(free),
+                false => Vec::new(),
+            }
+        };
+        self.lanes.values().flat_map(of_lane).collect()
+    }
+
+    /// Where a workspace stands; `None` if it does not wait.
+    pub fn position(&self, id: WorkspaceId) -> Option<Position> {
+        self.lanes.iter().find_map(|((_, operation), lane)| {
+            let place = lane.order().iter().position(|other| *other == id)?;
+            Some(Position {
+                operation: *operation,
+                position: place + 1,
+                length: lane.waiting.len(),
+            })
+        })
+    }
+}
+
+impl Lane<'_> {
+    /// Who waits, next first: turn by turn among the owners, the longest waiting first within a turn. The
+    /// places an owner holds are turns they had.
+    fn order(&self) -> Vec<WorkspaceId> {
+        let mut waiting = self.waiting.clone();
+        waiting.sort_by_key(|w| (w.since, w.id));
+        let mut turns = self.holding.clone();
+        let mut order: Vec<_> = waiting
+            .into_iter()
+            .map(|w| {
+                let turn = turns.entry(w.owner).or_default();
+                *turn += 1;
+                (*turn, w.since, w.id)
+            })
+            .collect();
+        order.sort_unstable();
+        order.into_iter().map(|(.., id)| id).collect()
+    }
+}
