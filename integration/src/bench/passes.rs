@@ -98,6 +98,7 @@ impl Plane {
             let answer = wc.get_status(GetStatusRequest {}).await.expect("a status");
             let status = answer.into_inner().status.unwrap_or_default();
             if status.ticks > before {
+                assert_eq!(status.last_error, "", "wc's pass failed");
                 let own = status.last_tick_duration.unwrap_or_default();
                 return ms(Duration::try_from(own).expect("forwards"));
             }
