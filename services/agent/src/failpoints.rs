@@ -10,14 +10,17 @@ pub const ALL: &[&str] = &[
     "agent::volume-before-remove",
     "agent::volume-after-remove",
     "agent::start-before-pull",
-    "agent::start-before-pull",
     "agent::start-before-create",
     "agent::start-after-create",
     "agent::start-after-start",
     "agent::stop-before-stop",
     "agent::stop-before-remove",
     "agent::stop-after-remove",
+    "agent::delete-before-checks",
     "agent::delete-after-fingerprint",
+    "agent::archives-before-markers",
+    "agent::archives-after-markers",
+    "agent::archives-after-data",
 ];
 
 /// Passes the failpoint `name`, which must be one of [`ALL`]. In functions that return

@@ -11,6 +11,7 @@ use windlass_archive::layout::{self, ParsedKey};
 
 use super::Tools;
 use crate::error::Failure;
+use crate::failpoints::failpoint;
 use crate::jobs::Jobs;
 
 /// What is to be deleted.
@@ -62,7 +63,9 @@ impl DeleteArchives {
         }
         markers.sort_unstable();
         markers.dedup();
+        failpoint!("agent::archives-before-markers");
         self.delete(&markers, &mut result).await;
+        failpoint!("agent::archives-after-markers");
         others.retain(|key| match result.failed.get(&layout::marker_key(key)) {
             None => true,
             Some(why) => {
@@ -72,6 +75,7 @@ impl DeleteArchives {
             }
         });
         self.delete(&others, &mut result).await;
+        failpoint!("agent::archives-after-data");
         // Markers that were not asked for by name are nobody's business.
         let asked: std::collections::HashSet<&String> = self.keys.iter().collect();
         result.deleted.retain(|key| asked.contains(key));

@@ -54,6 +54,7 @@ impl Task for DeleteVolume {
         let Some(volume) = self.present(job).await? else {
             return Ok(());
         };
+        failpoint!("agent::delete-before-checks");
         home::unused(&self.tools, &volume.name).await?;
         match &self.keep {
             Keep::Archived {

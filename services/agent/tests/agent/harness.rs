@@ -21,12 +21,14 @@ use windlass_proto::v1::{self, JobState};
 use windlass_service::{AuthChannel, Secret, connect};
 
 pub const DEMO: &str = "windlass/demo:agent-tests";
-const TOKEN: &str = "agent-tests";
+pub const TOKEN: &str = "agent-tests";
 const PATIENCE: Duration = Duration::from_secs(60);
 
 static IMAGE: OnceCell<()> = OnceCell::const_new();
 
 pub type Client = AgentServiceClient<AuthChannel>;
+
+use crate::crashes::AgentProcess;
 
 /// One host.
 pub struct Fixture {
@@ -36,6 +38,7 @@ pub struct Fixture {
     folder: tempfile::TempDir,
     args: Vec<String>,
     running: Option<Instance>,
+    process: Option<AgentProcess>,
     _cleanup: Cleanup,
 }
 
@@ -143,6 +146,7 @@ impl Fixture {
             folder,
             args,
             running: None,
+            process: None,
         }
     }
 
@@ -177,8 +181,21 @@ impl Fixture {
         self.args[at + 1] = value.to_owned();
     }
 
+    /// Starts the agent as a process of its own.
+    pub fn start_process(&mut self, test: &str, crash_at: &str) {
+        let process = AgentProcess::start(test, &self.args, crash_at);
+        self.process = Some(process);
+    }
+
+    pub fn process(&self) -> &AgentProcess {
+        self.process.as_ref().unwrap()
+    }
+
     pub fn client(&self) -> Client {
-        self.running.as_ref().unwrap().client.clone()
+        match &self.process {
+            Some(process) => process.client.clone(),
+            None => self.running.as_ref().unwrap().client.clone(),
+        }
     }
 
     /// Runs `docker`.

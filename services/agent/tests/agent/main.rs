@@ -6,6 +6,7 @@
 mod away;
 mod changes;
 mod checkpoints;
+mod crashes;
 mod faults;
 mod fencing;
 mod follow;
