@@ -1,7 +1,7 @@
 //! A running home that is archived without a stop: what a lost host costs is what was written since.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use windlass_integration::{World, home};
+use windlass_integration::{Name, World, home};
 use windlass_proto::v1::{
     ArchiveInfo, DesiredState, ExplainWorkspaceRequest, ListWorkspaceArchivesRequest, Operation,
     Phase, RecoverRequest, Workspace, recover_request::Accept,
@@ -137,4 +137,39 @@ async fn a_checkpoint_that_fails_is_told_and_harms_nothing() {
     world.desire(&id, DesiredState::Running).await;
     newer_checkpoint(&world, &id, None).await;
     assert_eq!(world.exec(&id, "cat /home/coder/mine"), "mine");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_in_the_middle_it_is_taken_all_the_same() {
+    let mut world = World::start().await;
+    let id = world.create("demo").await.id;
+    world.phase(&id, Phase::Running).await;
+    home::ballast(&world.home(&id), 150);
+    let container = world.docker(&["inspect", "-f", "{{.Id}}", &world.container(&id)]);
+    interval(&world, &id, 1_000);
+    for names in [&[Name::Agent][..], &[Name::Wc], &[Name::Agent, Name::Wc]] {
+        let at_work = world
+            .until(&id, "a checkpoint at work", |ws| {
+                ws.operation() == Operation::Checkpointing
+            })
+            .await;
+        for &name in names {
+            world.services.kill(name).await;
+        }
+        for &name in names {
+            world.services.start(name);
+        }
+        let than = at_work.home.unwrap().last_archive_time;
+        newer_checkpoint(&world, &id, than).await;
+    }
+    // Whoever wants it stopped waits for the one at work, and no longer.
+    world
+        .until(&id, "a checkpoint at work", |ws| {
+            ws.operation() == Operation::Checkpointing
+        })
+        .await;
+    let same = world.docker(&["inspect", "-f", "{{.Id}}", &world.container(&id)]);
+    assert_eq!(same, container, "it ran all the time");
+    world.desire(&id, DesiredState::Standby).await;
+    world.phase(&id, Phase::Standby).await;
 }

@@ -115,6 +115,20 @@ fn each_wrong_field_of_a_create_is_named() {
         ),
         (
             v1::Workspace {
+                checkpoint_interval: Some(duration(59, 999_999_999)),
+                ..good()
+            },
+            "workspace.checkpoint_interval",
+        ),
+        (
+            v1::Workspace {
+                checkpoint_interval: Some(duration(30 * 86_400, 1)),
+                ..good()
+            },
+            "workspace.checkpoint_interval",
+        ),
+        (
+            v1::Workspace {
                 limits: limits(1_024_001, 0, 0),
                 ..good()
             },
