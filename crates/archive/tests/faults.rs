@@ -190,9 +190,9 @@ fn a_home_in_constant_use_is_packed_and_what_keeps_still_is_exact() {
     assert!(changed > 0, "nothing changed while it was read");
 }
 
-/// What changes once is read again: it is whole, and no change is counted.
+/// What changed before its turn is as it is then: it is whole, and no change is counted.
 #[test]
-fn a_small_file_that_changes_is_read_again() {
+fn a_small_file_that_changed_before_its_turn_is_whole() {
     let home = large_home();
     let small = home.path().join("zzz");
     stdfs::write(&small, b"old").unwrap();

@@ -239,32 +239,27 @@ impl<W: Write> Packer<'_, W> {
         let stat = || fstat(file).map_err(|e| ArchiveError::io("stat", entry.path, e));
         let mut content = Vec::new();
         let mut before = entry.stat;
-        let mut changed = true;
-        for _ in 0..READS {
+        let still = until_still(|| {
             if self.cancel.is_cancelled() {
                 return Err(ArchiveError::Cancelled);
             }
-            let size = u64::try_from(before.st_size).unwrap_or(0);
-            if size > REREAD {
-                // It grew out of what is kept in memory: as far as it goes.
-                break;
-            }
+            // One that grows out of what is kept in memory is taken as far as that goes.
+            let size = u64::try_from(before.st_size).unwrap_or(0).min(REREAD);
             let read = self.whole(entry, file, size, &mut content)?;
             header.mtime = mtime(&before);
             let after = stat()?;
-            let still = read && after.st_size == before.st_size && mtime(&after) == mtime(&before);
-            if still {
-                changed = false;
-                break;
-            }
+            let still = read
+                && size == u64::try_from(after.st_size).unwrap_or(0)
+                && mtime(&after) == mtime(&before);
             before = after;
-        }
+            Ok(still)
+        })?;
         header.size = content.len() as u64;
         self.begin_entry(&header)?;
         let length = content.len() as u64;
         self.put(&content)?;
         self.progress.add_bytes(length);
-        self.changed_files += u64::from(changed);
+        self.changed_files += u64::from(!still);
         Ok(())
     }
 
@@ -344,6 +339,16 @@ impl<W: Write> Packer<'_, W> {
     }
 }
 
+/// Reads until a reading was undisturbed, but not for ever. Whether one was.
+fn until_still(mut read: impl FnMut() -> Result<bool, ArchiveError>) -> Result<bool, ArchiveError> {
+    for _ in 0..READS {
+        if read()? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 fn header(entry: &Entry<'_>) -> Result<Header, ArchiveError> {
     let kind = match (entry.link.is_some(), entry.kind) {
         (true, _) => EntryKind::HardLink,
@@ -385,4 +390,26 @@ fn header(entry: &Entry<'_>) -> Result<Header, ArchiveError> {
 
 fn sum(extents: &[Extent]) -> u64 {
     extents.iter().map(|extent| extent.length).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_disturbed_is_read_again_but_not_for_ever() {
+        let reads_until = |undisturbed: u32| {
+            let mut reads = 0;
+            let still = until_still(|| {
+                reads += 1;
+                Ok(reads == undisturbed)
+            });
+            (still.unwrap(), reads)
+        };
+        assert_eq!(reads_until(1), (true, 1));
+        assert_eq!(reads_until(3), (true, 3));
+        assert_eq!(reads_until(100), (false, READS));
+        let failed = until_still(|| Err(ArchiveError::Cancelled));
+        assert!(failed.is_err());
+    }
 }
