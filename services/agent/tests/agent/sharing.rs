@@ -57,8 +57,15 @@ async fn of_many_agents_one_lists_the_store() {
         keys.push(archived(agent).await);
     }
     for ((agent, follower), key) in agents.iter().zip(&mut followers).zip(&keys) {
-        follower.follow(agent.client()).await;
-        assert!(follower.archives.contains_key(key), "{key}");
+        // The end of the job enters the model a moment after the archive is told.
+        follower
+            .until(agent.client(), "the archive and the end of its job", |f| {
+                let mut jobs = f.jobs.values().flatten();
+                let ended = |job: &v1::Job| job.end_time.is_some();
+                f.archives.contains_key(key)
+                    && jobs.all(|job| ended(job) && job.operation() == v1::Operation::Archiving)
+            })
+            .await;
         assert_eq!(follower.archives.len(), 1);
     }
     // A steady state.
