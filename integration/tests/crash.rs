@@ -1,8 +1,31 @@
 //! `kill -9` in the middle: whatever dies, the result is the same.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use windlass_integration::{Name, World, home};
-use windlass_proto::v1::{DesiredState, Operation, Phase};
+use std::time::{Duration, Instant};
+
+use windlass_integration::{Name, World, home, wait};
+use windlass_proto::v1::{DesiredState, Job, JobState, ListJobsRequest, Operation, Phase};
+
+/// Waits until bytes of the home have moved, and not all of them.
+async fn in_the_middle(world: &World, id: &str) {
+    let mut agent = world.agent();
+    let began = Instant::now();
+    loop {
+        let request = ListJobsRequest {
+            workspace_id: id.to_owned(),
+        };
+        let jobs = agent.list_jobs(request).await.unwrap().into_inner().jobs;
+        let moved = |job: &Job| job.progress.as_ref().is_some_and(|p| p.done_bytes > 0);
+        if jobs
+            .iter()
+            .any(|job| job.state() == JobState::Running && moved(job))
+        {
+            return;
+        }
+        assert!(began.elapsed() < wait::PATIENCE, "no bytes move: {jobs:?}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
 
 /// Kills `names` in the middle of an archive and of a restore, and starts them again.
 async fn survives(names: &[Name]) {
@@ -29,8 +52,7 @@ async fn survives(names: &[Name]) {
                 ws.operation() == operation
             })
             .await;
-        // Somewhere in the middle of it; where exactly is no matter.
-        tokio::time::sleep(std::time::Duration::from_millis(150)).await;
+        in_the_middle(&world, &id).await;
         for &name in names {
             world.services.kill(name).await;
         }
