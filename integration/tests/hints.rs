@@ -30,11 +30,12 @@ async fn all_off() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn over_postgresql() {
-    // Hints make it quick. Longer than an observation is fresh (60 s) nobody may sleep.
+    // No clock helps: whatever is not hinted at waits for an hour.
     let hinted = World::options()
         .without_redis()
-        .env("WINDLASS_IDLE_PERIOD", "10s")
-        .env("WINDLASS_ACTIVE_FOR", "0s");
+        .env("WINDLASS_ACTIVE_PERIOD", "1h")
+        .env("WINDLASS_IDLE_PERIOD", "1h")
+        .env("WINDLASS_STALE_AFTER", "3h");
     converges(hinted).await;
 }
 

@@ -11,6 +11,7 @@ mod notify;
 mod pool;
 mod rows;
 mod schema;
+mod statements;
 
 pub mod read;
 pub mod write;
@@ -22,3 +23,4 @@ pub use migrate::{Bootstrap, migrate};
 pub use notify::{Channel, Listener};
 pub use pool::Pool;
 pub use rows::{HostRecord, UserRecord, WorkspaceRecord};
+pub use statements::statements;

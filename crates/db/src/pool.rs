@@ -46,6 +46,7 @@ impl Pool {
     /// When the URL does not parse; nothing is connected here.
     pub fn new(url: &str, size: usize) -> Result<Self> {
         check_url(url)?;
+        crate::statements::count();
         let manager = AsyncDieselConnectionManager::<AsyncPgConnection>::new(url);
         let inner = deadpool::Pool::builder(manager)
             .max_size(size)

@@ -76,7 +76,7 @@ pub struct WorkspaceRecord {
 
 /// How long after a call what is done about it may be told in its trace. What happens to a workspace later,
 /// such as a crash, is not on that call's account.
-const TRACE_LIFE: TimeDelta = TimeDelta::hours(1);
+pub(crate) const TRACE_LIFE: TimeDelta = TimeDelta::hours(1);
 
 impl WorkspaceRecord {
     /// The trace that something belongs to which began at `began`.

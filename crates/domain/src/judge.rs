@@ -2,9 +2,10 @@
 //! reality. Where a rule cannot be decided, because something is not observed, the phase stands.
 
 use crate::{
+    conditions::Conditions,
     control::{Freshness, Workspace},
     error_reason::{ErrorReason, Failure},
-    home::HomeLocation,
+    home::{Home, HomeLocation},
     ids::VolumeId,
     phase::{Operation, Phase},
     policy::Policy,
@@ -171,16 +172,17 @@ pub fn container_ready(ws: &Workspace) -> bool {
 
 /// Whether the volume that is the home is observed.
 pub fn home_volume_present(ws: &Workspace) -> bool {
-    let observed = ws
-        .conditions
+    is_home_volume(&ws.control.home, &ws.conditions)
+}
+
+pub(crate) fn is_home_volume(home: &Home, conditions: &Conditions) -> bool {
+    let observed = conditions
         .evidence
         .volume
         .as_ref()
         .filter(|v| v.owned)
         .and_then(|v| v.volume_id);
-    ws.control
-        .home
-        .home_volume()
+    home.home_volume()
         .is_some_and(|home| observed == Some(home))
 }
 

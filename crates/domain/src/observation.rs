@@ -1,7 +1,12 @@
 //! Turns what was seen of a workspace into its conditions. The two units of observation, the host and
 //! the archive store, are taken or left as wholes: what was not observed keeps its last conditions.
+//! `proof` says which decisions need more than that: a full list that began after some moment.
+
+pub mod proof;
 
 use chrono::{DateTime, Utc};
+
+pub use proof::awaits_proof;
 
 use crate::conditions::{
     ArchiveEvidence, Condition, ConditionStatus, Conditions, ContainerEvidence, ContainerState,

@@ -1,8 +1,13 @@
 //! The observer: sees all resources of all hosts in bulk and stores what it saw.
 //!
-//! - `tick`: one pass - load rows, look at all hosts, store what changed, wake wc
-//! - `look`: what one host shows, all-or-nothing per unit (containers and volumes; archives)
-//! - `gather`: what all hosts show, by workspace
+//! - `tick`: one pass - read what changed, look at all hosts, store what changed, wake wc
+//! - `rows`: the rows in memory, as far as deciding needs them
+//! - `looks`: looks at all hosts at once, each with its own deadline
+//! - `look`: what changed at one host, all-or-nothing per unit (containers and volumes; archives)
+//! - `evidence`: what agents say, as evidence
+//! - `hosts`, `mirror`: what is known of each host
+//! - `store`: what is known of the archive store, which all hosts share
+//! - `pending`: what is to be decided about again
 //! - `account`: metrics and spans of what passes saw
 //! - `events`: engine events as hints
 //! - `grpc`: ObserverService
@@ -11,10 +16,19 @@
 
 mod account;
 mod events;
-mod gather;
+mod evidence;
 mod grpc;
+mod hosts;
 mod look;
+mod looks;
+mod mirror;
+mod pending;
+mod rows;
+mod store;
 mod tick;
+
+pub use events::Events;
+pub use tick::{Observe, Settings};
 
 use std::{sync::Arc, time::Duration};
 
@@ -50,6 +64,10 @@ pub struct Config {
     #[arg(long, env = "WINDLASS_OBSERVE_TIMEOUT", default_value = "10s", value_parser = parse_duration)]
     pub observe_timeout: Duration,
 
+    /// How old an observation of a host may be for wc to act on it; as in wc
+    #[arg(long, env = "WINDLASS_STALE_AFTER", default_value = "60s", value_parser = parse_duration)]
+    pub stale_after: Duration,
+
     #[command(flatten)]
     pub server: ServerArgs,
 }
@@ -69,14 +87,25 @@ pub async fn run(
     listener: TcpListener,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        config.periods.idle_period <= config.stale_after / 2,
+        "WINDLASS_IDLE_PERIOD is {:?}, more than half of WINDLASS_STALE_AFTER ({:?}): hosts would look \
+         stale, and wc would begin nothing",
+        config.periods.idle_period,
+        config.stale_after
+    );
     let args = &config.coordinator;
     let (pool, hints) = args.connect()?;
     let agents = Arc::new(Agents::new(&args.service_token));
+    let settings = Settings {
+        timeout: config.observe_timeout,
+        stale_after: config.stale_after,
+    };
     let pass = |waker: Waker| {
-        let events =
-            (!args.no_hints).then(|| events::Events::new(Arc::clone(&agents), waker.bell()));
+        let bell = waker.bell();
+        let events = (!args.no_hints).then(|| Events::new(Arc::clone(&agents), Arc::clone(&bell)));
         let (pool, agents) = (pool.clone(), Arc::clone(&agents));
-        let pass = tick::Observe::new(pool, agents, hints.clone(), events, config.observe_timeout);
+        let pass = Observe::new(pool, agents, hints.clone(), events, bell, settings);
         (waker, pass)
     };
     let wakers = hints.subscribe_each(Channel::Observer, config.shards.shards);

@@ -1,56 +1,93 @@
-//! One pass: load rows and look at all hosts, decide which conditions changed, store them and wake wc.
+//! One pass: read what changed of the rows, ask all hosts what changed there, decide about what was touched,
+//! store it and wake wc.
+//!
+//! An idle pass costs two statements and a call per host. Conditions are compared with what is stored, never
+//! with what was meant to be stored: the rows in memory change when a write is committed, and what could not
+//! be written is decided about again (docs/adr/018).
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
-use chrono::{DateTime, Utc};
-use futures::future::join_all;
-use tokio::time::Instant;
+use chrono::{DateTime, TimeDelta, Utc};
+use tokio::{sync::Notify, time::Instant};
 use windlass_coordinator::{Agents, Channel, Hints, Lease, Pass, PassError, Verdict};
 use windlass_db::{
-    Pool, WorkspaceRecord,
-    write::observer::{Observation, StoreFreshness},
+    Pool,
+    read::{ObservedHost, ObservedHosts},
+    write::observer::{Noted, Observation},
 };
-use windlass_domain::{Conditions, Operation, WorkspaceId, observation};
+use windlass_domain::{Conditions, HostId, WorkspaceId, observation};
 use windlass_proto::{
     convert,
-    v1::{HostObservation, ObserveResponse},
+    v1::{ArchiveScope, HostObservation, ObserveResponse},
 };
 
 use crate::{
     account,
     events::Events,
-    gather::Gathered,
-    look::{HostView, look},
+    hosts::Hosts,
+    look::Ask,
+    looks::{Looked, Looks},
+    pending::Pending,
+    rows::{Read, Rows},
+    store::Store,
 };
+
+/// The numbers of the observer.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// How long a host may take to answer.
+    pub timeout: Duration,
+    /// An observation of a host older than this starts nothing in wc. One half as old is asked to be proven
+    /// anew, whatever interval the agent goes by.
+    pub stale_after: Duration,
+}
 
 /// The observer's pass.
 #[derive(Debug)]
 pub struct Observe {
     pool: Pool,
-    agents: Arc<Agents>,
     hints: Hints,
     events: Option<Events>,
-    timeout: Duration,
-    /// The newest full listing of the store that was seen.
-    listed_at: Option<DateTime<Utc>>,
+    settings: Settings,
+    rows: Rows,
+    looks: Looks,
+    hosts: Hosts,
+    store: Store,
+    pending: Pending,
+}
+
+/// Which units were observed in a pass, and what they concern.
+#[derive(Debug, Default)]
+struct Seen {
+    hosts: HashSet<HostId>,
+    store: bool,
+    touched: HashSet<WorkspaceId>,
 }
 
 impl Observe {
-    /// A pass over all hosts, each of which may take `timeout`.
+    /// A pass over all hosts. `bell` is rung when an answer comes late.
     pub fn new(
         pool: Pool,
         agents: Arc<Agents>,
         hints: Hints,
         events: Option<Events>,
-        timeout: Duration,
+        bell: Arc<Notify>,
+        settings: Settings,
     ) -> Self {
         Self {
             pool,
-            agents,
             hints,
             events,
-            timeout,
-            listed_at: None,
+            settings,
+            rows: Rows::default(),
+            looks: Looks::new(agents, settings.timeout, bell),
+            hosts: Hosts::default(),
+            store: Store::default(),
+            pending: Pending::default(),
         }
     }
 }
@@ -67,118 +104,255 @@ impl Pass for Observe {
         let began = Instant::now();
 
         // Load.
-        let began_at = self.pool.now().await?;
-        let mut hosts = self.pool.hosts().await?;
-        hosts.retain(|h| lease.shard.owns(h.id.0));
-        if let Some(events) = &mut self.events {
-            events.follow(&hosts);
-        }
-        let looks = join_all(hosts.iter().map(|h| look(&self.agents, h, self.timeout)));
-        let (mut views, records) =
-            futures::join!(looks, self.pool.living_workspaces_on(lease.shard));
-        let records = records?;
+        let (read, stored) = self.load(lease).await?;
+        let seen = self.look(&read, &stored).await;
 
         // Decide.
-        let mut report = report(&views, records.len());
-        let store = self.store_freshness(&views);
-        let host_results = views
-            .iter()
-            .map(|v| (v.host_id, v.resources.as_ref().err().cloned()))
-            .collect();
-        let changed = changed(&records, Gathered::from_views(&mut views), began_at);
+        let now = read.now;
+        let changed = self.changed(read, &seen);
+        let observation = self.observation(&stored, changed);
+        let proven = self.proves(&stored, &observation.hosts);
 
         // Act.
-        let spans = account::spans(&records, &changed, began_at);
-        let observation = Observation {
-            began_at,
-            hosts: host_results,
-            store,
-            changed,
-        };
+        self.pending
+            .write(observation.changed.iter().map(|(id, _)| *id));
+        let changed = observation.changed.clone();
+        let spans = account::spans(&self.rows, &changed, now);
         let written = self.pool.store_observation(lease, observation).await?;
         drop(spans);
-        account::seen(&hosts, &views, began_at);
-        if written > 0 {
+        self.pending.written();
+        self.rows.committed(changed);
+        if written > 0 || proven {
             self.hints.publish(Channel::Wc).await;
+        }
+        if written > 0 {
             self.hints.publish(Channel::Watch).await;
         }
+
+        account::seen(&stored.hosts, &self.hosts);
+        let mut report = self.report(&stored);
         report.changed = written as u32;
-        report.duration = chrono::TimeDelta::from_std(began.elapsed())
+        report.duration = TimeDelta::from_std(began.elapsed())
             .ok()
             .map(convert::duration);
+        let waits = self.waiting(&stored, now, |host| seen.hosts.contains(&host));
         Ok(Verdict {
             report,
-            active: records.iter().any(in_progress),
+            active: self.rows.is_active() || written > 0 || !waits.is_empty(),
         })
     }
 }
 
 impl Observe {
-    /// Only a listing that is newer than all seen before makes the store fresher. The first one after a
-    /// start is only remembered: it may be the one that was stored already.
-    fn store_freshness(&mut self, views: &[HostView]) -> StoreFreshness {
-        let seen = views.iter().filter_map(|v| v.archives.as_ref().ok());
-        let newest = seen.filter_map(|a| a.listed_at).max();
-        match (newest, views.iter().find_map(|v| v.archives.as_ref().err())) {
-            (Some(listed), _) => {
-                let earlier = self.listed_at.replace(listed);
-                match earlier {
-                    Some(earlier) if earlier < listed => StoreFreshness::Listed,
-                    Some(_) | None => StoreFreshness::Unchanged,
+    async fn load(&mut self, lease: &Lease) -> Result<(Read, ObservedHosts), PassError> {
+        let (read, stored) = futures::join!(
+            self.rows.read(&self.pool, lease),
+            self.pool.observed_hosts()
+        );
+        let (read, mut stored) = (read?, stored?);
+        stored.hosts.retain(|h| lease.shard.owns(h.id.0));
+        if read.anew {
+            self.looks.clear();
+            self.hosts = Hosts::default();
+            self.store = Store::default();
+            self.pending = Pending::default();
+        }
+        let new = self.looks.keep(&stored.hosts);
+        self.hosts.keep(&stored.hosts, &new);
+        let known: Vec<HostId> = ids(&stored).filter(|id| !new.contains(id)).collect();
+        self.store.keep(&known);
+        self.store.keep(&ids(&stored).collect::<Vec<_>>());
+        if let Some(events) = &mut self.events {
+            events.follow(&stored.hosts);
+        }
+        Ok((read, stored))
+    }
+
+    /// Asks all hosts, and takes what they answer in time, or answered since the last pass.
+    async fn look(&mut self, read: &Read, stored: &ObservedHosts) -> Seen {
+        let mut seen = Seen::default();
+        let late = self.looks.take();
+        let answered: HashSet<HostId> = late.iter().map(|l| l.host).collect();
+        self.apply(late, stored, &mut seen);
+        let prove = self.to_prove(stored, read.now);
+        for host in ids(stored).filter(|id| !answered.contains(id)) {
+            let (scope, archive_position) = self.store.question(host);
+            let ask = Ask {
+                host_position: self.hosts.position(host),
+                archive_position,
+                scope,
+                prove: prove.contains(&host),
+            };
+            self.looks.begin(host, ask, read.now);
+        }
+        self.looks.wait().await;
+        let looked = self.looks.take();
+        self.apply(looked, stored, &mut seen);
+        seen
+    }
+
+    fn apply(&mut self, looked: Vec<Looked>, stored: &ObservedHosts, seen: &mut Seen) {
+        let hosts: Vec<HostId> = ids(stored).collect();
+        for Looked {
+            host,
+            began_at,
+            answer,
+        } in looked
+        {
+            let mut reached = true;
+            match answer.host {
+                Ok(news) => {
+                    let touched = self.hosts.answered(host, news, began_at, answer.proved);
+                    seen.touched.extend(touched);
+                    seen.hosts.insert(host);
+                }
+                Err(error) => {
+                    reached = answer.archives.is_ok();
+                    self.hosts.failed(host, error);
                 }
             }
-            (None, Some(error)) => StoreFreshness::Failed(error.clone()),
-            (None, None) => StoreFreshness::Unchanged,
+            match answer.archives {
+                Ok(news) => {
+                    let is_all = answer.scope == ArchiveScope::All;
+                    seen.store |= is_all && self.store.asked() == Some(host);
+                    let touched = self.store.apply(host, answer.scope, news, began_at);
+                    seen.touched.extend(touched);
+                }
+                Err(error) => self.store.failed(host, reached, &error, &hosts),
+            }
+        }
+    }
+
+    /// Hosts to be listed in full now: a decision waits for it, or the last list is getting old.
+    fn to_prove(&self, stored: &ObservedHosts, now: DateTime<Utc>) -> HashSet<HostId> {
+        let half = TimeDelta::from_std(self.settings.stale_after / 2).unwrap_or(TimeDelta::MAX);
+        let old = |h: &&ObservedHost| h.observed_at.is_some_and(|at| now - at > half);
+        let mut prove = self.waiting(stored, now, |_| true);
+        prove.extend(stored.hosts.iter().filter(old).map(|h| h.id));
+        prove
+    }
+
+    /// Hosts, of those that `of` admits, of which some decision waits for a full list that can be had by now.
+    fn waiting(
+        &self,
+        stored: &ObservedHosts,
+        now: DateTime<Utc>,
+        of: impl Fn(HostId) -> bool,
+    ) -> HashSet<HostId> {
+        let observed: HashMap<HostId, Option<DateTime<Utc>>> =
+            stored.hosts.iter().map(|h| (h.id, h.observed_at)).collect();
+        let waits = |host: HostId, after: DateTime<Utc>| {
+            let at = observed.get(&host).copied().flatten();
+            after < now && at.is_none_or(|at| at <= after)
+        };
+        self.rows
+            .awaiting()
+            .filter(|(host, after)| of(*host) && waits(*host, *after))
+            .map(|(host, _)| host)
+            .collect()
+    }
+
+    /// Whether what is about to be stored of the hosts is what some decision waits for.
+    fn proves(&self, stored: &ObservedHosts, notes: &[(HostId, Noted)]) -> bool {
+        self.rows.awaiting().any(|(host, after)| {
+            let before = stored.hosts.iter().find(|h| h.id == host);
+            let note = notes.iter().find(|(id, _)| *id == host);
+            let is = note.and_then(|(_, n)| n.observed_at);
+            let was = before.and_then(|h| h.observed_at);
+            is.is_some_and(|at| at > after) && was.is_none_or(|at| at <= after)
+        })
+    }
+
+    /// The conditions that changed, of what was touched.
+    fn changed(&mut self, read: Read, seen: &Seen) -> Vec<(WorkspaceId, Arc<Conditions>)> {
+        let mut touched = self.pending.due(&seen.hosts, seen.store);
+        touched.extend(&seen.touched);
+        touched.extend(read.changed);
+        let mut changed = Vec::new();
+        for id in touched {
+            let Some(row) = self.rows.get(id) else {
+                continue; // its row comes with a later read, or never
+            };
+            let host = seen.hosts.contains(&row.host_id);
+            let host = host.then(|| self.hosts.seen(row.host_id, id));
+            let archives = seen.store.then(|| self.store.seen(id));
+            if host.is_none() {
+                self.pending.unseen(row.host_id, id);
+            }
+            if archives.is_none() {
+                self.pending.unlisted(id);
+            }
+            let next = observation::conditions(
+                &row.conditions,
+                host,
+                archives,
+                row.archive_key.as_deref(),
+                row.restore_key.as_deref(),
+                read.now,
+            );
+            if next != *row.conditions {
+                changed.push((id, Arc::new(next)));
+            }
+        }
+        changed
+    }
+
+    fn observation(
+        &self,
+        stored: &ObservedHosts,
+        changed: Vec<(WorkspaceId, Arc<Conditions>)>,
+    ) -> Observation {
+        let hosts = stored.hosts.iter();
+        let fresh = self
+            .store
+            .fresh()
+            .filter(|at| stored.store_observed_at < Some(*at));
+        let error = self.store.error();
+        let is_news = fresh.is_some() || error != stored.store_error;
+        Observation {
+            hosts: hosts
+                .filter_map(|h| Some((h.id, self.hosts.note(h)?)))
+                .collect(),
+            store: is_news.then(|| Noted {
+                observed_at: fresh,
+                error: error.to_owned(),
+            }),
+            changed,
+        }
+    }
+
+    fn report(&self, stored: &ObservedHosts) -> ObserveResponse {
+        let hosts = ids(stored)
+            .map(|host| {
+                let (containers, volumes) = self.hosts.counts(host);
+                let is_asked = self.store.asked() == Some(host);
+                let error = self.hosts.error(host).unwrap_or("it has not answered yet");
+                HostObservation {
+                    host_id: host.to_string(),
+                    containers: containers as u32,
+                    volumes: volumes as u32,
+                    archives: if is_asked {
+                        self.store.count() as u32
+                    } else {
+                        0
+                    },
+                    host_error: error.to_owned(),
+                    archive_error: match is_asked {
+                        true => self.store.error().to_owned(),
+                        false => String::new(),
+                    },
+                }
+            })
+            .collect();
+        ObserveResponse {
+            hosts,
+            workspaces: self.rows.len() as u32,
+            changed: 0,
+            duration: None,
         }
     }
 }
 
-fn in_progress(record: &WorkspaceRecord) -> bool {
-    let ws = &record.workspace;
-    ws.control.operation != Operation::None
-}
-
-fn changed(
-    records: &[WorkspaceRecord],
-    mut gathered: Gathered,
-    now: DateTime<Utc>,
-) -> Vec<(WorkspaceId, Conditions)> {
-    records
-        .iter()
-        .filter_map(|record| {
-            let ws = &record.workspace;
-            let next = observation::conditions(
-                &ws.conditions,
-                gathered.host_seen(ws.host_id, ws.id),
-                gathered.archives_seen(ws.id),
-                ws.control.archive_key.as_deref(),
-                ws.open_restore().map(|wish| wish.key.as_str()),
-                now,
-            );
-            (next != ws.conditions).then_some((ws.id, next))
-        })
-        .collect()
-}
-
-fn report(views: &[HostView], workspaces: usize) -> ObserveResponse {
-    let hosts = views
-        .iter()
-        .map(|view| {
-            let (resources, archives) = (view.resources.as_ref(), view.archives.as_ref());
-            HostObservation {
-                host_id: view.host_id.to_string(),
-                containers: resources.map_or(0, |r| r.containers.len() as u32),
-                volumes: resources.map_or(0, |r| r.volumes.len() as u32),
-                archives: archives.map_or(0, |a| a.archives.len() as u32),
-                host_error: resources.err().cloned().unwrap_or_default(),
-                archive_error: archives.err().cloned().unwrap_or_default(),
-            }
-        })
-        .collect();
-    ObserveResponse {
-        hosts,
-        workspaces: workspaces as u32,
-        changed: 0,
-        duration: None,
-    }
+fn ids(stored: &ObservedHosts) -> impl Iterator<Item = HostId> {
+    stored.hosts.iter().map(|h| h.id)
 }

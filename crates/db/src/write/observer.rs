@@ -1,9 +1,15 @@
-//! What observer writes: the conditions that changed, and how fresh each host and the store are. All of a
-//! pass carries one instant, the one at which it began: what happened later it may not have seen, and only
-//! a later pass is later.
+//! What observer writes: the conditions that changed, and how fresh hosts and the store are. Nothing at all,
+//! if nothing is to be said; else one transaction, so that nobody sees a host said to be observed at some
+//! moment without what was seen of its workspaces by then.
+//!
+//! A row's `observed_at` is the moment at which its conditions are stored. A host's `last_observed_at` is no
+//! later than the beginning of a full list of it, by PostgreSQL's clock. So where it is later than a row's
+//! `observed_at`, that list began after the conditions had been seen, and did not change them.
+
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use diesel::sql_types::{Array, Bool, Jsonb, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{Array, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 use windlass_domain::{Conditions, HostId, WorkspaceId};
@@ -14,99 +20,119 @@ use crate::{
     pool::Pool,
 };
 
-/// What a pass saw.
-#[derive(Clone, Debug)]
+/// Rows in one statement: some megabytes.
+const CHUNK: usize = 5_000;
+
+/// What a pass has to say.
+#[derive(Clone, Debug, Default)]
 pub struct Observation {
-    /// When the pass began, by PostgreSQL's clock.
-    pub began_at: DateTime<Utc>,
-    /// Hosts, with the error if one could not be observed.
-    pub hosts: Vec<(HostId, Option<String>)>,
-    /// Whether the store was listed in full since the last pass that said so, or the error.
-    pub store: StoreFreshness,
+    /// Hosts that were observed anew, or that could not be, or can be again.
+    pub hosts: Vec<(HostId, Noted)>,
+    /// The same of the archive store.
+    pub store: Option<Noted>,
     /// Conditions that changed.
-    pub changed: Vec<(WorkspaceId, Conditions)>,
+    pub changed: Vec<(WorkspaceId, Arc<Conditions>)>,
 }
 
-/// How fresh what is known of the archive store is.
+/// How an observation went.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum StoreFreshness {
-    /// Nothing new: the index is the one of an earlier pass.
-    #[default]
-    Unchanged,
-    /// It was listed in full.
-    Listed,
-    /// It could not be observed.
-    Failed(String),
+pub struct Noted {
+    /// No full list began earlier than this; `None`: as before. It never moves back.
+    pub observed_at: Option<DateTime<Utc>>,
+    /// Why it could not be observed; empty if it could.
+    pub error: String,
+}
+
+impl Observation {
+    /// Whether there is nothing to say.
+    pub fn is_empty(&self) -> bool {
+        self.hosts.is_empty() && self.store.is_none() && self.changed.is_empty()
+    }
 }
 
 impl Pool {
-    /// Stores a pass. Returns how many workspaces were written.
+    /// Stores what a pass has to say. Returns how many workspaces were written. Makes no statement if there
+    /// is nothing to say.
+    ///
+    /// # Errors
+    /// When PostgreSQL is away or `lease` does not hold any more: then nothing was stored.
     pub async fn store_observation(&self, lease: &Lease, seen: Observation) -> Result<usize> {
-        let mut ids = Vec::with_capacity(seen.changed.len());
-        let mut values = Vec::with_capacity(seen.changed.len());
-        for (id, conditions) in &seen.changed {
-            ids.push(id.0);
-            values.push(
-                serde_json::to_value(conditions).map_err(|e| DbError::Corrupt {
-                    id: id.to_string(),
-                    what: e.to_string(),
-                })?,
-            );
+        if seen.is_empty() {
+            return Ok(0);
         }
-        let host_ids: Vec<Uuid> = seen.hosts.iter().map(|(id, _)| id.0).collect();
-        let host_ok: Vec<bool> = seen.hosts.iter().map(|(_, e)| e.is_none()).collect();
-        let host_errors: Vec<String> = seen
-            .hosts
-            .into_iter()
-            .map(|(_, e)| e.unwrap_or_default())
-            .collect();
         self.fenced(lease, move |conn| {
             Box::pin(async move {
-                diesel::sql_query(
-                    "UPDATE hosts AS h
-                     SET last_observed_at = CASE WHEN s.ok THEN $4 ELSE h.last_observed_at END,
-                         observe_error = s.error
-                     FROM unnest($1, $2, $3) AS s (id, ok, error) WHERE h.id = s.id",
-                )
-                .bind::<Array<SqlUuid>, _>(host_ids)
-                .bind::<Array<Bool>, _>(host_ok)
-                .bind::<Array<Text>, _>(host_errors)
-                .bind::<Timestamptz, _>(seen.began_at)
-                .execute(conn)
-                .await?;
-                match seen.store {
-                    StoreFreshness::Unchanged => {}
-                    StoreFreshness::Listed => {
-                        diesel::sql_query(
-                            "UPDATE archive_store SET last_observed_at = $1, observe_error = ''",
-                        )
-                        .bind::<Timestamptz, _>(seen.began_at)
-                        .execute(conn)
-                        .await?;
-                    }
-                    StoreFreshness::Failed(error) => {
-                        diesel::sql_query(
-                            "UPDATE archive_store SET observe_error = $1 WHERE observe_error <> $1",
-                        )
-                        .bind::<Text, _>(error)
-                        .execute(conn)
-                        .await?;
-                    }
+                store_hosts(conn, seen.hosts).await?;
+                if let Some(store) = seen.store {
+                    store_store(conn, store).await?;
                 }
-                if ids.is_empty() {
-                    return Ok(0);
+                let mut written = 0;
+                for chunk in seen.changed.chunks(CHUNK) {
+                    written += store_conditions(conn, chunk).await?;
                 }
-                Ok(diesel::sql_query(
-                    "UPDATE workspaces AS w SET conditions = s.conditions, observed_at = $3
-                     FROM unnest($1, $2) AS s (id, conditions) WHERE w.id = s.id",
-                )
-                .bind::<Array<SqlUuid>, _>(ids)
-                .bind::<Array<Jsonb>, _>(values)
-                .bind::<Timestamptz, _>(seen.began_at)
-                .execute(conn)
-                .await?)
+                Ok(written)
             })
         })
         .await
     }
+}
+
+type Conn = diesel_async::AsyncPgConnection;
+
+async fn store_hosts(conn: &mut Conn, hosts: Vec<(HostId, Noted)>) -> Result<()> {
+    if hosts.is_empty() {
+        return Ok(());
+    }
+    let ids: Vec<Uuid> = hosts.iter().map(|(id, _)| id.0).collect();
+    let times: Vec<Option<DateTime<Utc>>> = hosts.iter().map(|(_, n)| n.observed_at).collect();
+    let errors: Vec<String> = hosts.into_iter().map(|(_, n)| n.error).collect();
+    // GREATEST takes no notice of NULL.
+    diesel::sql_query(
+        "UPDATE hosts AS h
+         SET last_observed_at = GREATEST(h.last_observed_at, s.at), observe_error = s.error
+         FROM unnest($1, $2, $3) AS s (id, at, error) WHERE h.id = s.id",
+    )
+    .bind::<Array<SqlUuid>, _>(ids)
+    .bind::<Array<Nullable<Timestamptz>>, _>(times)
+    .bind::<Array<Text>, _>(errors)
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+async fn store_store(conn: &mut Conn, store: Noted) -> Result<()> {
+    diesel::sql_query(
+        "UPDATE archive_store
+         SET last_observed_at = GREATEST(last_observed_at, $1), observe_error = $2",
+    )
+    .bind::<Nullable<Timestamptz>, _>(store.observed_at)
+    .bind::<Text, _>(store.error)
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+async fn store_conditions(
+    conn: &mut Conn,
+    changed: &[(WorkspaceId, Arc<Conditions>)],
+) -> Result<usize> {
+    let ids: Vec<Uuid> = changed.iter().map(|(id, _)| id.0).collect();
+    let texts = changed
+        .iter()
+        .map(|(id, conditions)| {
+            serde_json::to_string(&**conditions).map_err(|e| DbError::Corrupt {
+                id: id.to_string(),
+                what: e.to_string(),
+            })
+        })
+        .collect::<Result<Vec<String>>>()?;
+    Ok(diesel::sql_query(
+        "UPDATE workspaces AS w
+         SET conditions = s.conditions::jsonb, observed_at = (SELECT clock_timestamp())
+         FROM unnest($1, $2) AS s (id, conditions) WHERE w.id = s.id",
+    )
+    .bind::<Array<SqlUuid>, _>(ids)
+    .bind::<Array<Text>, _>(texts)
+    .execute(conn)
+    .await?)
 }

@@ -1,13 +1,16 @@
-//! observer's bulk write, and what freshness comes of it.
+//! What observer reads in a pass, its bulk write, and what freshness comes of it.
 
+use std::sync::Arc;
+
+use chrono::TimeDelta;
 use uuid::Uuid;
-use windlass_db::write::observer::{Observation, StoreFreshness};
-use windlass_domain::{Conditions, HostId, WorkspaceId, observation};
+use windlass_db::write::observer::{Noted, Observation};
+use windlass_domain::{Conditions, HostId, Shard, WorkspaceId, observation};
 
 use crate::common::db;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pass_is_one_instant_and_writes_what_changed() {
+async fn a_pass_writes_what_changed_and_when_that_was_seen() {
     let db = db().await;
     let (pool, lease) = db.lead("observer").await;
     let host = db.host("h1").await;
@@ -17,69 +20,170 @@ async fn a_pass_is_one_instant_and_writes_what_changed() {
     assert_eq!(record.workspace.conditions, Conditions::default());
     assert_eq!((record.fresh.host, record.fresh.archives), (None, None));
 
-    let now = pool.now().await.unwrap();
-    let conditions = observation::conditions(
+    let began = pool.now().await.unwrap();
+    let conditions = Arc::new(observation::conditions(
         &Conditions::default(),
         Some(observation::HostSeen::default()),
         Some(observation::ArchivesSeen::default()),
         None,
         None,
-        now,
-    );
+        began,
+    ));
+    let noted = |observed_at, error: &str| Noted {
+        observed_at,
+        error: error.to_owned(),
+    };
     let pass = Observation {
-        began_at: pool.now().await.unwrap(),
-        hosts: vec![(host, None)],
-        store: StoreFreshness::Listed,
+        hosts: vec![(host, noted(Some(began), ""))],
+        store: Some(noted(Some(began), "")),
         changed: vec![(seen, conditions.clone())],
     };
     assert_eq!(pool.store_observation(&lease, pass).await.unwrap(), 1);
     let first = db.record(seen).await;
-    assert_eq!(first.workspace.conditions, conditions);
-    assert_eq!(first.workspace.observed_at, first.fresh.host);
-    assert_eq!(first.workspace.observed_at, first.fresh.archives);
-    assert!(first.fresh.host.unwrap() >= now);
+    assert_eq!(first.workspace.conditions, *conditions);
+    assert_eq!(first.fresh.host, Some(began));
+    assert_eq!(first.fresh.archives, Some(began));
+    // Conditions are of the moment at which they are stored: the list that came with them is older.
+    assert!(first.workspace.observed_at > first.fresh.host);
     assert_eq!(db.record(unseen).await.workspace.observed_at, None);
 
-    // A later pass that saw no change is fresher than the conditions.
-    let pass = Observation {
-        began_at: pool.now().await.unwrap(),
-        hosts: vec![(host, None)],
-        store: StoreFreshness::Unchanged,
-        changed: Vec::new(),
-    };
-    assert_eq!(pool.store_observation(&lease, pass).await.unwrap(), 0);
-    let second = db.record(seen).await;
-    assert_eq!(second.workspace.observed_at, first.workspace.observed_at);
-    assert!(second.fresh.host > first.fresh.host);
-    assert_eq!(second.fresh.archives, first.fresh.archives);
-    assert_eq!(second.updated_at, first.updated_at);
+    // A later list that changed nothing is fresher than the conditions; an earlier one takes nothing back.
+    let later = pool.now().await.unwrap();
+    for at in [later, later - TimeDelta::minutes(1)] {
+        let pass = Observation {
+            hosts: vec![(host, noted(Some(at), ""))],
+            ..Observation::default()
+        };
+        assert_eq!(pool.store_observation(&lease, pass).await.unwrap(), 0);
+        let second = db.record(seen).await;
+        assert_eq!(second.workspace.observed_at, first.workspace.observed_at);
+        assert_eq!(second.fresh.host, Some(later));
+        assert_eq!(second.fresh.archives, first.fresh.archives);
+        assert_eq!(second.updated_at, first.updated_at);
+    }
 
     // What could not be observed keeps its time and gets its error; unknown ids are nobody's.
     let pass = Observation {
-        began_at: pool.now().await.unwrap(),
         hosts: vec![
-            (host, Some("connection refused".to_owned())),
-            (HostId(Uuid::new_v4()), None),
+            (host, noted(None, "connection refused")),
+            (HostId(Uuid::new_v4()), noted(Some(later), "")),
         ],
-        store: StoreFreshness::Failed("403".to_owned()),
-        changed: vec![(WorkspaceId(Uuid::new_v4()), Conditions::default())],
+        store: Some(noted(None, "403")),
+        changed: vec![(WorkspaceId(Uuid::new_v4()), Arc::default())],
     };
     assert_eq!(pool.store_observation(&lease, pass).await.unwrap(), 0);
     let third = db.record(seen).await;
-    assert_eq!(third.fresh, second.fresh);
-    let hosts = pool.hosts().await.unwrap();
-    assert_eq!(hosts[0].observe_error, "connection refused");
-    assert_eq!(
-        db.one("SELECT observe_error FROM archive_store").await,
-        "403"
-    );
+    assert_eq!(third.fresh.host, Some(later));
+    assert_eq!(third.fresh.archives, Some(began));
+    let hosts = pool.observed_hosts().await.unwrap();
+    assert_eq!(hosts.hosts[0].error, "connection refused");
+    assert_eq!(hosts.store_error, "403");
     let pass = Observation {
-        began_at: pool.now().await.unwrap(),
-        hosts: vec![(host, None)],
-        store: StoreFreshness::Listed,
-        changed: Vec::new(),
+        hosts: vec![(host, noted(None, ""))],
+        store: Some(noted(None, "")),
+        ..Observation::default()
     };
     pool.store_observation(&lease, pass).await.unwrap();
-    assert_eq!(pool.hosts().await.unwrap()[0].observe_error, "");
-    assert_eq!(db.one("SELECT observe_error FROM archive_store").await, "");
+    let hosts = pool.observed_hosts().await.unwrap();
+    assert_eq!((&*hosts.hosts[0].error, &*hosts.store_error), ("", ""));
+    assert_eq!(hosts.hosts[0].observed_at, Some(later));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_to_say_is_no_statement_and_bulk_is_few() {
+    let db = db().await;
+    let (pool, lease) = db.lead("observer").await;
+    db.sql(
+        "INSERT INTO workspaces (id, owner_id, host_id, name, image, desired_state)
+         SELECT gen_random_uuid(), u.id, h.id, 'w' || n, 'i', 'RUNNING'
+         FROM generate_series(1, 6000) AS n, users u, hosts h WHERE u.name = 'ann'",
+    )
+    .await;
+    let before = windlass_db::statements();
+    let nothing = Observation::default();
+    assert_eq!(pool.store_observation(&lease, nothing).await.unwrap(), 0);
+    assert_eq!(windlass_db::statements(), before);
+
+    // In pages; after that only what changed, with the clock, also if that is nothing.
+    let all = pool.observed_rows(Shard::WHOLE, None).await.unwrap();
+    assert_eq!(all.rows.len(), 6_000);
+    // Two pages; a connection that is used again is asked first whether it lives.
+    assert!((2..=4).contains(&(windlass_db::statements() - before)));
+    let idle = pool
+        .observed_rows(Shard::WHOLE, Some(all.token))
+        .await
+        .unwrap();
+    assert_eq!(idle.rows.len(), 0);
+    assert!(idle.now > all.now && idle.token >= all.token);
+
+    let conditions = Arc::new(observation::conditions(
+        &Conditions::default(),
+        Some(observation::HostSeen::default()),
+        None,
+        None,
+        None,
+        all.now,
+    ));
+    let pass = Observation {
+        changed: all
+            .rows
+            .iter()
+            .map(|r| (r.id, conditions.clone()))
+            .collect(),
+        ..Observation::default()
+    };
+    let before = windlass_db::statements();
+    assert_eq!(pool.store_observation(&lease, pass).await.unwrap(), 6_000);
+    // begin, fence, two of the rows, commit; and the connection.
+    assert!((5..=6).contains(&(windlass_db::statements() - before)));
+    let changed = pool
+        .observed_rows(Shard::WHOLE, Some(idle.token))
+        .await
+        .unwrap();
+    assert_eq!(changed.rows.len(), 6_000);
+    assert!(changed.rows.iter().all(|r| r.conditions == *conditions));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_is_read_as_far_as_the_observer_needs_it() {
+    let db = db().await;
+    let pool = db.pool("observer");
+    let id = db
+        .workspace(
+            "w",
+            "archive_key = 'k1', restore_request = gen_random_uuid(), restore_key = 'k2',
+             operation = 'STARTING', op_id = gen_random_uuid()",
+        )
+        .await;
+    let read = async |since| pool.observed_rows(Shard::WHOLE, since).await.unwrap();
+    let first = read(None).await;
+    let row = &first.rows[0];
+    assert_eq!((row.id, row.host_id), (id, db.host("h1").await));
+    assert!(row.in_progress && !row.gone);
+    assert_eq!(row.archive_key.as_deref(), Some("k1"));
+    assert_eq!(row.restore_key.as_deref(), Some("k2"));
+    assert_eq!(row.proof_after, None);
+
+    db.set(
+        id,
+        "restore_applied = restore_request, operation = 'NONE', op_id = NULL",
+    )
+    .await;
+    let second = read(Some(first.token)).await;
+    assert_eq!(second.rows.len(), 1);
+    assert!(!second.rows[0].in_progress);
+    assert_eq!(second.rows[0].restore_key, None);
+
+    let since = "phase_changed_at = '2026-01-05T00:00:05Z'";
+    let deleting =
+        format!("phase = 'DELETING', desired_state = 'DELETED', deleted_at = now(), {since}");
+    db.set(id, &deleting).await;
+    let third = read(Some(second.token)).await;
+    let after = third.rows[0].proof_after.unwrap();
+    assert_eq!(after.to_rfc3339(), "2026-01-05T00:00:05+00:00");
+
+    db.set(id, "phase = 'DELETED'").await;
+    let gone = read(Some(third.token)).await;
+    assert!(gone.rows[0].gone);
+    assert!(read(None).await.rows.is_empty());
 }

@@ -70,7 +70,7 @@ fn seen() -> impl Strategy<Value = Workspace> {
     )
 }
 
-fn any_workspace() -> impl Strategy<Value = Workspace> {
+pub fn any_workspace() -> impl Strategy<Value = Workspace> {
     let phase = prop::sample::select(Phase::ALL);
     let desired = prop::sample::select(&DesiredState::ALL[..3]);
     let operation = prop::sample::select(Operation::ALL);

@@ -9,6 +9,7 @@ mod fixpoint;
 mod gc;
 mod operations;
 mod phases;
+mod proofs;
 mod queue;
 mod recovery;
 mod restoring;

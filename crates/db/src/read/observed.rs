@@ -1,0 +1,369 @@
+//! What observer reads in a pass: the rows that changed since the last one, as it needs them, and the hosts.
+//! Two statements, whatever there is; the rows are found as those of the watch feed are (see `watch`), so
+//! that none is missed and an idle pass reads none. PostgreSQL's clock comes with them.
+
+use chrono::{DateTime, Utc};
+use diesel::{
+    QueryableByName,
+    sql_types::{BigInt, Bool, Nullable, Text, Timestamptz, Uuid as SqlUuid},
+};
+use diesel_async::RunQueryDsl;
+use uuid::Uuid;
+use windlass_domain::{
+    Conditions, Home, HostId, Operation, Phase, Shard, WorkspaceId, observation::proof::Subject,
+};
+
+use super::{WatchToken, shard::owns};
+use crate::{
+    error::{DbError, Result},
+    pool::Pool,
+    rows::TRACE_LIFE,
+};
+
+/// Rows in one answer when everything is read: each is about a kilobyte on the wire.
+const PAGE: i64 = 5_000;
+
+/// A row as the observer needs it.
+#[derive(Clone, Debug)]
+pub struct ObservedRow {
+    /// Its id.
+    pub id: WorkspaceId,
+    /// Its host.
+    pub host_id: HostId,
+    /// It is gone for good, or its host is of another shard: nothing of it is observed any more.
+    pub gone: bool,
+    /// An operation is in progress.
+    pub in_progress: bool,
+    /// Key of the archive that is, or last was, the home.
+    pub archive_key: Option<String>,
+    /// Key of the archive it is to be restored from, while that wish is open.
+    pub restore_key: Option<String>,
+    /// What was observed.
+    pub conditions: Conditions,
+    /// The moment after which a full list of the host has to begin for the next decision; `None`: no decision
+    /// waits for one.
+    pub proof_after: Option<DateTime<Utc>>,
+    /// The trace of the call that set its desired state, if that is traced.
+    pub trace: Option<Box<ObservedTrace>>,
+}
+
+/// What a span about a row says.
+#[derive(Clone, Debug)]
+pub struct ObservedTrace {
+    context: String,
+    since: DateTime<Utc>,
+    /// Where the row is.
+    pub phase: Phase,
+    /// What is in progress.
+    pub operation: Operation,
+    /// Its id.
+    pub op_id: Option<Uuid>,
+    /// When its present attempt began.
+    pub op_started_at: Option<DateTime<Utc>>,
+}
+
+impl ObservedTrace {
+    /// The trace, a W3C traceparent, that something belongs to which began at `began`.
+    pub fn at(&self, began: DateTime<Utc>) -> Option<&str> {
+        (began - self.since < TRACE_LIFE).then_some(self.context.as_str())
+    }
+}
+
+/// What changed.
+#[derive(Clone, Debug)]
+pub struct ObservedRows {
+    /// Changed rows.
+    pub rows: Vec<ObservedRow>,
+    /// Where to go on. Lower than what was asked from only if the database lost transactions: then `rows` is
+    /// void, and everything has to be read anew.
+    pub token: WatchToken,
+    /// PostgreSQL's clock before the rows were read.
+    pub now: DateTime<Utc>,
+}
+
+/// A host as the observer needs it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObservedHost {
+    /// Its id.
+    pub id: HostId,
+    /// Its name.
+    pub name: String,
+    /// URL of its agent.
+    pub address: String,
+    /// When it was registered.
+    pub created_at: DateTime<Utc>,
+    /// When the last full list began.
+    pub observed_at: Option<DateTime<Utc>>,
+    /// Why it could not be observed last; empty if it could.
+    pub error: String,
+}
+
+/// The hosts and the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObservedHosts {
+    /// All hosts, by id.
+    pub hosts: Vec<ObservedHost>,
+    /// When the store was last listed anew.
+    pub store_observed_at: Option<DateTime<Utc>>,
+    /// Why it could not be observed last; empty if it could.
+    pub store_error: String,
+}
+
+#[derive(QueryableByName)]
+struct Line {
+    #[diesel(sql_type = BigInt)]
+    xmin: i64,
+    #[diesel(sql_type = Timestamptz)]
+    now: DateTime<Utc>,
+    #[diesel(sql_type = Nullable<SqlUuid>)]
+    id: Option<Uuid>,
+    #[diesel(sql_type = Nullable<SqlUuid>)]
+    host_id: Option<Uuid>,
+    #[diesel(sql_type = Nullable<Text>)]
+    phase: Option<String>,
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    phase_changed_at: Option<DateTime<Utc>>,
+    #[diesel(sql_type = Nullable<Text>)]
+    operation: Option<String>,
+    #[diesel(sql_type = Nullable<Text>)]
+    error_reason: Option<String>,
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    retry_at: Option<DateTime<Utc>>,
+    #[diesel(sql_type = Nullable<Text>)]
+    home: Option<String>,
+    #[diesel(sql_type = Nullable<Bool>)]
+    deleted: Option<bool>,
+    #[diesel(sql_type = Nullable<Text>)]
+    archive_key: Option<String>,
+    #[diesel(sql_type = Nullable<Text>)]
+    restore_key: Option<String>,
+    #[diesel(sql_type = Nullable<Text>)]
+    conditions: Option<String>,
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    observed_at: Option<DateTime<Utc>>,
+    #[diesel(sql_type = Nullable<SqlUuid>)]
+    op_id: Option<Uuid>,
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    op_started_at: Option<DateTime<Utc>>,
+    #[diesel(sql_type = Nullable<Text>)]
+    trace_context: Option<String>,
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    trace_context_at: Option<DateTime<Utc>>,
+}
+
+/// A statement that answers with horizon and clock also when there is no row. Both are of the snapshot that
+/// the rows are of.
+macro_rules! lines {
+    ($from:literal) => {
+        concat!(
+            "SELECT x.xmin, x.now, w.id, w.host_id, w.phase, w.phase_changed_at, w.operation, w.error_reason,
+                    w.retry_at, w.home_ctx::text AS home, w.deleted_at IS NOT NULL AS deleted, w.archive_key,
+                    CASE WHEN w.restore_request IS DISTINCT FROM w.restore_applied
+                         THEN w.restore_key END AS restore_key,
+                    w.conditions::text AS conditions, w.observed_at, w.op_id, w.op_started_at,
+                    w.trace_context, w.trace_context_at
+             FROM (SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS xmin,
+                          clock_timestamp() AS now) AS x LEFT JOIN ",
+            $from
+        )
+    };
+}
+
+impl Pool {
+    /// Rows of hosts in a shard that changed at or after `since`; `None`: every one that is not gone for good.
+    pub async fn observed_rows(
+        &self,
+        shard: Shard,
+        since: Option<WatchToken>,
+    ) -> Result<ObservedRows> {
+        match since {
+            Some(token) => self.changed_rows(shard, token).await,
+            None => self.all_rows(shard).await,
+        }
+    }
+
+    /// Those of other shards are read as gone: one may just have moved there.
+    async fn changed_rows(&self, shard: Shard, since: WatchToken) -> Result<ObservedRows> {
+        let mut conn = self.get().await?;
+        let lines: Vec<Line> = diesel::sql_query(lines!("workspaces AS w ON w.change_xid >= $1"))
+            .bind::<BigInt, _>(since.0)
+            .load(&mut conn)
+            .await?;
+        read(lines, shard)
+    }
+
+    /// In pages, so that it takes little memory. Horizon and clock are those of the first page: what changes
+    /// meanwhile is seen once more.
+    async fn all_rows(&self, shard: Shard) -> Result<ObservedRows> {
+        let mut all: Option<ObservedRows> = None;
+        let mut after = Uuid::nil();
+        loop {
+            let mut conn = self.get().await?;
+            let lines: Vec<Line> = diesel::sql_query(format!(
+                lines!(
+                    "(SELECT * FROM workspaces WHERE phase <> 'DELETED' AND id > $1 AND {}
+                      ORDER BY id LIMIT $2) AS w ON true ORDER BY w.id"
+                ),
+                owns("host_id", shard)
+            ))
+            .bind::<SqlUuid, _>(after)
+            .bind::<BigInt, _>(PAGE)
+            .load(&mut conn)
+            .await?;
+            let page = read(lines, shard)?;
+            let last = page.rows.last().map(|row| row.id.0);
+            let is_full = page.rows.len() as i64 == PAGE;
+            let all = match &mut all {
+                None => all.insert(page),
+                Some(all) => {
+                    all.rows.extend(page.rows);
+                    all
+                }
+            };
+            match last.filter(|_| is_full) {
+                Some(last) => after = last,
+                None => {
+                    return Ok(ObservedRows {
+                        rows: std::mem::take(&mut all.rows),
+                        ..*all
+                    });
+                }
+            }
+        }
+    }
+
+    /// Every host by id, and the store.
+    pub async fn observed_hosts(&self) -> Result<ObservedHosts> {
+        #[derive(QueryableByName)]
+        struct HostLine {
+            #[diesel(sql_type = Nullable<Timestamptz>)]
+            store_observed_at: Option<DateTime<Utc>>,
+            #[diesel(sql_type = Text)]
+            store_error: String,
+            #[diesel(sql_type = Nullable<SqlUuid>)]
+            id: Option<Uuid>,
+            #[diesel(sql_type = Nullable<Text>)]
+            name: Option<String>,
+            #[diesel(sql_type = Nullable<Text>)]
+            address: Option<String>,
+            #[diesel(sql_type = Nullable<Timestamptz>)]
+            created_at: Option<DateTime<Utc>>,
+            #[diesel(sql_type = Nullable<Timestamptz>)]
+            observed_at: Option<DateTime<Utc>>,
+            #[diesel(sql_type = Nullable<Text>)]
+            error: Option<String>,
+        }
+        let mut conn = self.get().await?;
+        let lines: Vec<HostLine> = diesel::sql_query(
+            "SELECT s.last_observed_at AS store_observed_at, s.observe_error AS store_error, h.id, h.name,
+                    h.address, h.created_at,
+                    h.last_observed_at AS observed_at, h.observe_error AS error
+             FROM archive_store AS s LEFT JOIN hosts AS h ON true ORDER BY h.id",
+        )
+        .load(&mut conn)
+        .await?;
+        let store = lines.as_slice().first();
+        Ok(ObservedHosts {
+            store_observed_at: store.and_then(|s| s.store_observed_at),
+            store_error: store.map(|s| s.store_error.clone()).unwrap_or_default(),
+            hosts: lines
+                .into_iter()
+                .filter_map(|line| {
+                    Some(ObservedHost {
+                        id: HostId(line.id?),
+                        name: line.name?,
+                        address: line.address?,
+                        created_at: line.created_at?,
+                        observed_at: line.observed_at,
+                        error: line.error?,
+                    })
+                })
+                .collect(),
+        })
+    }
+}
+
+fn read(lines: Vec<Line>, shard: Shard) -> Result<ObservedRows> {
+    let first = lines.as_slice().first().ok_or_else(|| DbError::Corrupt {
+        id: "workspaces".to_owned(),
+        what: "no horizon".to_owned(),
+    })?;
+    let (token, now) = (WatchToken(first.xmin), first.now);
+    let rows = lines
+        .into_iter()
+        .filter(|line| line.id.is_some())
+        .map(|line| line.row(shard))
+        .collect::<Result<_>>()?;
+    Ok(ObservedRows { rows, token, now })
+}
+
+impl Line {
+    fn row(self, shard: Shard) -> Result<ObservedRow> {
+        let id = self.id.unwrap_or_default();
+        let corrupt = |what: &str| DbError::Corrupt {
+            id: id.to_string(),
+            what: what.to_owned(),
+        };
+        macro_rules! column {
+            ($name:ident) => {
+                self.$name.ok_or_else(|| corrupt(stringify!($name)))?
+            };
+        }
+        macro_rules! parsed {
+            ($text:expr) => {
+                $text
+                    .parse()
+                    .map_err(|e: windlass_domain::phase::UnknownWord| corrupt(&e.to_string()))?
+            };
+        }
+        macro_rules! json {
+            ($name:ident) => {
+                serde_json::from_str(&column!($name))
+                    .map_err(|e| corrupt(&format!("{}: {e}", stringify!($name))))?
+            };
+        }
+        let phase: Phase = parsed!(column!(phase));
+        let operation: Operation = parsed!(column!(operation));
+        let home: Home = json!(home);
+        let conditions: Conditions = json!(conditions);
+        let error_reason = match self.error_reason {
+            Some(reason) => Some(parsed!(reason)),
+            None => None,
+        };
+        let proof_after = Subject {
+            deleted: column!(deleted),
+            phase,
+            phase_changed_at: column!(phase_changed_at),
+            operation,
+            error_reason,
+            retry_at: self.retry_at,
+            home: &home,
+            conditions: &conditions,
+            observed_at: self.observed_at,
+        }
+        .proof_after();
+        let (op_id, op_started_at) = (self.op_id, self.op_started_at);
+        let context = self.trace_context.zip(self.trace_context_at);
+        let trace = context.map(|(context, since)| {
+            Box::new(ObservedTrace {
+                context,
+                since,
+                phase,
+                operation,
+                op_id,
+                op_started_at,
+            })
+        });
+        Ok(ObservedRow {
+            id: WorkspaceId(id),
+            host_id: HostId(column!(host_id)),
+            gone: phase == Phase::Deleted || !shard.owns(column!(host_id)),
+            in_progress: operation != Operation::None,
+            archive_key: self.archive_key,
+            restore_key: self.restore_key,
+            conditions,
+            proof_after,
+            trace,
+        })
+    }
+}

@@ -1,0 +1,300 @@
+//! Answers that break off, repeat and mix; hosts that fail and hang; writes that fail; old agents.
+
+use std::time::Duration;
+
+use windlass_integration::sim_agent::{Shape, ids, volume_id};
+use windlass_proto::v1::{ContainerState, Job, JobState, Operation};
+
+use crate::fixture::{ARCHIVE, CONTAINER, VOLUME, fixture, host};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_breaks_off_counts_for_nothing_and_is_asked_again() {
+    let mut f = fixture(1).await;
+    let all: Vec<_> = ids(1, 2_500).collect();
+    f.rows(1, &all, "phase = 'RUNNING'");
+    f.settle().await;
+    all.iter()
+        .for_each(|id| f.agents[0].populate(*id, &Shape::RUNNING));
+    f.agents[0].behave(|b| b.cut = 2);
+    for _ in 0..2 {
+        assert_eq!(f.pass().await, 0);
+        assert_eq!(f.count_true(CONTAINER), 0);
+        assert!(
+            f.sql("SELECT observe_error FROM hosts")
+                .contains("broke off")
+        );
+    }
+    assert_eq!(f.pass().await, 2_500);
+    assert_eq!(f.sql("SELECT observe_error FROM hosts"), "");
+    assert_eq!(f.count_true(CONTAINER), 2_500);
+    assert_eq!(f.agents[0].counts().wholes, 1, "only what changed was told");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn repeated_mixed_and_repeatedly_whole_answers_end_in_the_same() {
+    let mut f = fixture(1).await;
+    let all: Vec<_> = ids(1, 1_500).collect();
+    f.rows(1, &all, "phase = 'RUNNING'");
+    let agent = &f.agents[0];
+    all.iter()
+        .for_each(|id| agent.populate(*id, &Shape::RUNNING));
+    agent.behave(|b| (b.duplicate, b.reverse) = (true, true));
+    assert_eq!(f.pass().await, 1_500);
+    assert_eq!(f.pass().await, 0);
+    let agent = &f.agents[0];
+    agent.remove_container(all[0]);
+    agent.set_container(all[1], ContainerState::Exited);
+    agent.set_volume(all[2], uuid::Uuid::from_u128(99));
+    assert_eq!(f.pass().await, 3);
+    assert_eq!(f.status(all[0], CONTAINER), "False");
+    assert_eq!(f.evidence(all[1], "container,state"), "exited");
+    f.settle().await;
+    // The whole again, and a life that knows no position: nothing has changed.
+    let versions = f.versions();
+    f.agents[0].behave(|b| b.forgetful = true);
+    assert_eq!(f.pass().await, 0);
+    assert_eq!(f.versions(), versions);
+    f.agents[0].behave(|b| b.forgetful = false);
+    f.agents[0].restart();
+    assert_eq!(f.pass().await, 0);
+    // What a new life has lost is seen to be gone.
+    f.agents[0].remove_volume(all[3]);
+    f.agents[0].restart();
+    assert_eq!(f.pass().await, 1);
+    assert_eq!(f.status(all[3], VOLUME), "False");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_could_not_be_written_is_written_by_the_next_pass() {
+    let mut f = fixture(1).await;
+    let all: Vec<_> = ids(1, 2).collect();
+    f.rows(1, &all, "phase = 'RUNNING'");
+    f.settle().await;
+    f.agents[0].populate(all[0], &Shape::RUNNING);
+    f.agents[0].list_host();
+    let observed = f.sql("SELECT last_observed_at FROM hosts");
+    f.sql("REVOKE UPDATE (conditions) ON workspaces FROM windlass_observer");
+    for _ in 0..2 {
+        f.try_pass().await.unwrap_err();
+    }
+    // Nor is the host said to be observed without what was seen there.
+    assert_eq!(f.sql("SELECT last_observed_at FROM hosts"), observed);
+    f.sql("GRANT UPDATE (conditions) ON workspaces TO windlass_observer");
+    let told = f.agents[0].counts().entries;
+    assert_eq!(f.pass().await, 1);
+    assert_eq!(f.agents[0].counts().entries, told, "it was told once");
+    assert_eq!(f.status(all[0], CONTAINER), "True");
+    assert!(f.sql("SELECT last_observed_at FROM hosts") > observed);
+    f.settle().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_store_away_blinds_nobody_and_is_made_up_for() {
+    let mut f = fixture(1).await;
+    let all: Vec<_> = ids(1, 2).collect();
+    f.rows(1, &all, "phase = 'STANDBY'");
+    f.agents[0].populate(all[0], &Shape::RUNNING);
+    let key = f.agents[0].list_archive(all[1], volume_id(all[1]));
+    f.sql(&format!(
+        "UPDATE workspaces SET archive_key = '{key}' WHERE id = '{}'",
+        all[1]
+    ));
+    f.agents[0].behave(|b| b.archive_error = Some("403".to_owned()));
+    assert_eq!(f.pass().await, 2);
+    assert_eq!(f.status(all[0], CONTAINER), "True");
+    assert_eq!(f.status(all[1], ARCHIVE), "Unknown");
+    assert_eq!(f.sql("SELECT observe_error FROM archive_store"), "403");
+    f.settle().await;
+    // It comes back with nothing new to tell of the host.
+    f.agents[0].behave(|b| b.archive_error = None);
+    assert_eq!(f.pass().await, 2);
+    assert_eq!(f.status(all[1], ARCHIVE), "True");
+    assert_eq!(f.status(all[0], ARCHIVE), "False");
+    assert_eq!(f.sql("SELECT observe_error FROM archive_store"), "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_fails_is_said_to_fail_once_and_keeps_its_last_conditions() {
+    let mut f = fixture(2).await;
+    let (one, two): (Vec<_>, Vec<_>) = (ids(1, 3).collect(), ids(2, 3).collect());
+    f.rows(1, &one, "phase = 'RUNNING'");
+    f.rows(2, &two, "phase = 'RUNNING'");
+    for (agent, ids) in f.agents.iter().zip([&one, &two]) {
+        ids.iter()
+            .for_each(|id| agent.populate(*id, &Shape::RUNNING));
+    }
+    f.settle().await;
+    let error = |f: &crate::fixture::Fixture| {
+        f.sql(&format!(
+            "SELECT observe_error FROM hosts WHERE id = '{}'",
+            host(2)
+        ))
+    };
+    f.agents[1].behave(|b| b.host_error = Some("the engine is away".to_owned()));
+    f.agents[0].remove_container(one[0]);
+    f.agents[1].remove_container(two[0]);
+    let report = f.try_pass().await.unwrap().report;
+    assert_eq!(report.changed, 1);
+    assert_eq!(report.hosts[1].host_error, "the engine is away");
+    assert_eq!(error(&f), "the engine is away");
+    assert_eq!(f.status(one[0], CONTAINER), "False");
+    assert_eq!(f.status(two[0], CONTAINER), "True");
+    // A row that appears meanwhile waits for its host; nothing is written again and again.
+    let late = [uuid::Uuid::from_u128(77)];
+    f.agents[1].populate(late[0], &Shape::STANDBY);
+    f.rows(2, &late, "phase = 'STANDBY'");
+    f.settle().await;
+    let versions = f.versions();
+    for _ in 0..3 {
+        assert_eq!(f.pass().await, 0);
+    }
+    assert_eq!(f.versions(), versions);
+    // Refused calls are another failure; then it is well again.
+    f.agents[1].behave(|b| (b.host_error, b.refuse) = (None, true));
+    f.pass().await;
+    assert!(error(&f).contains("refused"), "{}", error(&f));
+    f.agents[1].behave(|b| b.refuse = false);
+    assert_eq!(f.pass().await, 2);
+    assert_eq!(error(&f), "");
+    assert_eq!(f.status(two[0], CONTAINER), "False");
+    assert_eq!(f.status(late[0], VOLUME), "True");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_hangs_keeps_nobody_waiting() {
+    // A host may take a day here: a pass that waited for it would not end.
+    let mut f = fixture(2).await;
+    let (one, two): (Vec<_>, Vec<_>) = (ids(1, 3).collect(), ids(2, 3).collect());
+    f.rows(1, &one, "phase = 'RUNNING'");
+    f.rows(2, &two, "phase = 'RUNNING'");
+    f.agents[1].behave(|b| b.hang = true);
+    for (agent, ids) in f.agents.iter().zip([&one, &two]) {
+        ids.iter()
+            .for_each(|id| agent.populate(*id, &Shape::RUNNING));
+    }
+    // All rows get a condition, those of the hanging host of the store alone.
+    f.pass().await;
+    assert_eq!(f.count_true(CONTAINER), 3);
+    f.settle().await;
+    for id in &one {
+        f.agents[0].remove_container(*id);
+        assert_eq!(f.pass().await, 1);
+    }
+    assert_eq!(f.agents[1].counts().list_changes, 1, "asked once");
+    let report = f.try_pass().await.unwrap().report;
+    assert_eq!(report.hosts[1].host_error, "it has not answered yet");
+    // It answers: the observer is woken, and the answer counts although it is old.
+    f.agents[1].behave(|b| b.hang = false);
+    tokio::time::timeout(Duration::from_secs(60), f.bell.notified())
+        .await
+        .expect("a late answer wakes the observer");
+    assert_eq!(f.pass().await, 3);
+    assert_eq!(f.count_true(CONTAINER), 3);
+    assert_eq!(
+        f.agents[1].counts().list_changes,
+        1,
+        "not asked by that pass"
+    );
+    f.pass().await;
+    assert_eq!(f.agents[1].counts().list_changes, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_of_an_earlier_version_is_looked_at_by_its_lists() {
+    let mut f = fixture(1).await;
+    let all: Vec<_> = ids(1, 1_200).collect();
+    f.rows(1, &all, "phase = 'RUNNING'");
+    let agent = &f.agents[0];
+    all.iter()
+        .for_each(|id| agent.populate(*id, &Shape::RUNNING));
+    let key = agent.list_archive(all[5], volume_id(all[5]));
+    f.sql(&format!(
+        "UPDATE workspaces SET archive_key = '{key}' WHERE id = '{}'",
+        all[5]
+    ));
+    agent.behave(|b| b.old = true);
+    assert_eq!(f.pass().await, 1_200);
+    assert_eq!(f.status(all[5], ARCHIVE), "True");
+    let first = f.sql("SELECT last_observed_at FROM hosts");
+    f.agents[0].remove_container(all[0]);
+    assert_eq!(f.pass().await, 1);
+    // Each of its lists is a full one.
+    assert!(f.sql("SELECT last_observed_at FROM hosts") > first);
+    assert_eq!(f.agents[0].counts().lists, 6);
+    // It is replaced by one that knows ListChanges, and back.
+    f.agents[0].behave(|b| b.old = false);
+    assert_eq!(f.pass().await, 0);
+    f.agents[0].remove_container(all[1]);
+    assert_eq!(f.pass().await, 1);
+    assert_eq!(f.agents[0].counts().lists, 6);
+    f.agents[0].behave(|b| b.old = true);
+    f.agents[0].remove_container(all[2]);
+    assert_eq!(f.pass().await, 1);
+    assert_eq!(f.count_true(CONTAINER), 1_197);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_come_after_their_containers_and_rows_that_go() {
+    let mut f = fixture(1).await;
+    let all: Vec<_> = ids(1, 2).collect();
+    all.iter()
+        .for_each(|id| f.agents[0].populate(*id, &Shape::RUNNING));
+    f.settle().await;
+    f.rows(1, &all, "phase = 'RUNNING'");
+    assert_eq!(f.pass().await, 2);
+    f.sql(&format!(
+        "UPDATE workspaces SET phase = 'DELETED', desired_state = 'DELETED', deleted_at = now() WHERE id = '{}'",
+        all[0]
+    ));
+    f.agents[0].remove_container(all[0]);
+    f.agents[0].remove_container(all[1]);
+    assert_eq!(
+        f.pass().await,
+        1,
+        "nothing is observed of what is gone for good"
+    );
+    // Another leadership, and another observer: everything is read anew, nothing is written anew.
+    f.settle().await;
+    let versions = f.versions();
+    f.observe = crate::fixture::observe(&f.pool, &f.bell);
+    assert_eq!(f.pass().await, 0);
+    f.lease = f
+        .pool
+        .try_lead("observer", "test", crate::fixture::LONG)
+        .await
+        .unwrap()
+        .unwrap();
+    let wholes = f.agents[0].counts().wholes;
+    assert_eq!(f.pass().await, 0);
+    assert_eq!(f.agents[0].counts().wholes, wholes + 1);
+    assert_eq!(f.versions().split(' ').count(), versions.split(' ').count());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_are_evidence_while_they_run_and_when_they_fail() {
+    let mut f = fixture(1).await;
+    let all: Vec<_> = ids(1, 1).collect();
+    f.rows(1, &all, "phase = 'STANDBY'");
+    f.agents[0].populate(all[0], &Shape::STANDBY);
+    f.settle().await;
+    let job = |state: JobState| Job {
+        workspace_id: all[0].to_string(),
+        op_id: volume_id(all[0]).to_string(),
+        operation: Operation::Archiving.into(),
+        state: state.into(),
+        reason: "ActionFailed".to_owned(),
+        end_time: Some(prost_types::Timestamp::default()),
+        ..Job::default()
+    };
+    f.agents[0].set_job(job(JobState::Running));
+    assert_eq!(f.pass().await, 1);
+    assert_eq!(f.evidence(all[0], "job,stage"), "running");
+    f.agents[0].set_job(job(JobState::Failed));
+    assert_eq!(f.pass().await, 1);
+    assert_eq!(f.evidence(all[0], "job"), "");
+    assert_eq!(f.evidence(all[0], "failed_job,reason"), "ActionFailed");
+    f.agents[0].remove_job(all[0]);
+    assert_eq!(f.pass().await, 1);
+    assert_eq!(f.evidence(all[0], "failed_job"), "");
+    f.settle().await;
+}
