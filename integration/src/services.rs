@@ -91,6 +91,11 @@ impl Services {
         self.env.insert(key.to_owned(), value.to_owned());
     }
 
+    /// Kills every service.
+    pub fn kill_all(&mut self) {
+        self.running.clear();
+    }
+
     /// Starts a service.
     pub fn start(&mut self, name: Name) {
         let process = self.spawn(name, name.as_str(), self.ports[&name]);

@@ -371,6 +371,8 @@ impl Drop for World {
         if std::thread::panicking() {
             eprintln!("{}", self.services.logs());
         }
+        // First, or they make anew what is removed here.
+        self.services.kill_all();
         let all = |kind: &[&str]| {
             let mut args = kind.to_vec();
             let filter = format!("name={}", self.prefix);
