@@ -3,7 +3,7 @@
 //!
 //! An idle pass costs two statements and a call per host. Conditions are compared with what is stored, never
 //! with what was meant to be stored: the rows in memory change when a write is committed, and what could not
-//! be written is decided about again (docs/adr/018).
+//! be written is decided about again (docs/adr/020).
 
 use std::{
     collections::{HashMap, HashSet},

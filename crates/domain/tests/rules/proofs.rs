@@ -83,8 +83,12 @@ proptest! {
         }
         if !awaits_proof(&w, &at(host)) {
             let (before, after) = (plan_with(&w, &at(host), now()), plan_with(&w, &at(10_000), now()));
-            prop_assert_eq!(before.next, after.next);
-            prop_assert_eq!(before.call, after.call);
+            // A plan that ends an operation is stored first; the row that it makes may be the one that waits.
+            let made = Workspace { control: before.next.clone(), ..w };
+            if !awaits_proof(&made, &at(host)) {
+                prop_assert_eq!(before.next, after.next);
+                prop_assert_eq!(before.call, after.call);
+            }
         }
     }
 }
