@@ -86,13 +86,16 @@ async fn no_service_writes_a_foreign_column() {
             "phase phase_changed_at operation op_id op_started_at archive_op_id archive_key error_count \
              error_reason error_message retry_at home_ctx started_image restore_applied",
         ),
-        ("ttl", "last_access_at desired_state"),
+        (
+            "ttl",
+            "last_access_at desired_state trace_context trace_context_at",
+        ),
         ("gc", ""),
         (
             "api",
             "name description image cpu_millis memory_bytes pids standby_ttl_ms archive_ttl_ms \
              keep_awake_until desired_state deleted_at discard_home restore_request restore_key \
-             generation",
+             generation checkpoint_interval_ms trace_context trace_context_at",
         ),
     ];
     let columns = world
