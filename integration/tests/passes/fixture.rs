@@ -1,6 +1,12 @@
 //! An observer of its own for each test, driven pass by pass: real PostgreSQL, simulated agents, no clock.
 
-use std::{os::unix::fs::PermissionsExt, process::Command, sync::Arc, time::Duration};
+use std::{
+    io::Write,
+    os::unix::fs::PermissionsExt,
+    process::{Command, Stdio},
+    sync::Arc,
+    time::Duration,
+};
 
 use tempfile::TempDir;
 use tokio::sync::Notify;
@@ -107,11 +113,18 @@ fn role_url(postgres: &Postgres) -> String {
 }
 
 fn sql(postgres: &Postgres, statement: &str) -> String {
-    let output = Command::new("psql")
-        .args([&postgres.url(), "-XAtq", "-v", "ON_ERROR_STOP=1", "-c"])
-        .arg(statement)
-        .output()
+    // By its input: thousands of ids are more than an argument may hold.
+    let mut psql = Command::new("psql")
+        .args([&postgres.url(), "-XAtq", "-v", "ON_ERROR_STOP=1"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
         .expect("the psql program");
+    let mut input = psql.stdin.take().unwrap();
+    input.write_all(statement.as_bytes()).unwrap();
+    drop(input);
+    let output = psql.wait_with_output().unwrap();
     assert!(
         output.status.success(),
         "{statement}: {}",

@@ -6,7 +6,7 @@
 //!
 //! | decision | the list began after |
 //! |---|---|
-//! | DELETED | the deletion began, and the backoff of an attempt that was given up is over |
+//! | DELETED, of what was observed at all | the deletion began, and the backoff of an attempt that was given up is over |
 //! | DataLost of a volume | its absence was stored |
 //! | ERROR by Unreachable is over | it was entered |
 //!
@@ -82,7 +82,10 @@ impl Subject<'_> {
             || evidence.volume.is_some()
             || !evidence.archives.is_empty()
             || !self.conditions.archives_known();
-        let waits = self.phase == Phase::Deleting && self.operation == Operation::None && !left;
+        let waits = self.phase == Phase::Deleting
+            && self.operation == Operation::None
+            && self.observed_at.is_some()
+            && !left;
         waits.then(|| {
             self.retry_at
                 .map_or(self.phase_changed_at, |at| at.max(self.phase_changed_at))
