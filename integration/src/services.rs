@@ -98,18 +98,20 @@ impl Services {
 
     /// Starts a service.
     pub fn start(&mut self, name: Name) {
-        let process = self.spawn(name, name.as_str(), self.ports[&name]);
+        let http = self.http_address(name);
+        let process = self.spawn(name, name.as_str(), self.ports[&name], http);
         self.running.insert(name, process);
     }
 
     /// Starts one more of a service, and says where it listens.
     pub fn start_beside(&self, name: Name) -> (Process, String) {
         let port = free_port().expect("a free port");
-        let process = self.spawn(name, &format!("{}-{port}", name.as_str()), port);
+        let http = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let process = self.spawn(name, &format!("{}-{port}", name.as_str()), port, http);
         (process, format!("http://127.0.0.1:{port}"))
     }
 
-    fn spawn(&self, name: Name, log: &str, port: u16) -> Process {
+    fn spawn(&self, name: Name, log: &str, port: u16, http: SocketAddr) -> Process {
         let word = name.as_str();
         let log = self.dir.join(format!("{log}.log"));
         let mut spec = ProcessSpec::new(word, binary(&format!("windlass-{word}")), log);
@@ -120,10 +122,7 @@ impl Services {
                 format!("WINDLASS_{upper}_LISTEN"),
                 format!("127.0.0.1:{port}"),
             ),
-            (
-                format!("WINDLASS_{upper}_HTTP_LISTEN"),
-                self.http_address(name).to_string(),
-            ),
+            (format!("WINDLASS_{upper}_HTTP_LISTEN"), http.to_string()),
             (
                 "WINDLASS_DATABASE_URL".to_owned(),
                 self.env

@@ -96,18 +96,24 @@ impl<'a> Queue<'a> {
 }
 
 impl Lane<'_> {
-    /// Who waits, next first: turn by turn among the owners, the longest waiting first within a turn. The
-    /// places an owner holds are turns they had.
+    /// Who waits, next first: turn by turn among the owners; within a turn the owner with fewest waiting goes
+    /// first, then who waits longest. The places an owner holds are turns they had. Turns whose place was given
+    /// back are not remembered: that is why few go before many, or with a single place one who starts thirty
+    /// would have the first turn thirty times.
     fn order(&self) -> Vec<WorkspaceId> {
         let mut waiting = self.waiting.clone();
         waiting.sort_by_key(|w| (w.since, w.id));
         let mut turns = self.holding.clone();
+        let mut of_owner: HashMap<&str, usize> = HashMap::new();
+        for w in &waiting {
+            *of_owner.entry(w.owner).or_default() += 1;
+        }
         let mut order: Vec<_> = waiting
             .into_iter()
             .map(|w| {
                 let turn = turns.entry(w.owner).or_default();
                 *turn += 1;
-                (*turn, w.since, w.id)
+                (*turn, of_owner.get(w.owner).copied(), w.since, w.id)
             })
             .collect();
         order.sort_unstable();
