@@ -174,7 +174,7 @@ async fn a_row_is_read_as_far_as_the_observer_needs_it() {
     assert!(!second.rows[0].in_progress);
     assert_eq!(second.rows[0].restore_key, None);
 
-    let since = "phase_changed_at = '2026-01-05T00:00:05Z'";
+    let since = "phase_changed_at = '2026-01-05T00:00:05Z', observed_at = now()";
     let deleting =
         format!("phase = 'DELETING', desired_state = 'DELETED', deleted_at = now(), {since}");
     db.set(id, &deleting).await;
