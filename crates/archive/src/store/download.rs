@@ -124,13 +124,14 @@ impl Store {
     }
 }
 
-/// Reads a body to its end; more than `limit` bytes are `Invalid`.
+/// Reads a body to its end into memory of `limit` bytes; more than that are `Invalid`.
 pub(super) async fn collect(
     key: &str,
     mut body: ByteStream,
     limit: usize,
 ) -> Result<Bytes, StoreError> {
-    let mut bytes = BytesMut::new();
+    // At once: growing would double it, and several ranges wait in memory.
+    let mut bytes = BytesMut::with_capacity(limit);
     while let Some(chunk) = body.next().await {
         let chunk = chunk.map_err(|e| io_failed(format!("read {key}"), e))?;
         if chunk.len() > limit - bytes.len() {
