@@ -4,10 +4,12 @@
 //! - `homes`: what is archived
 //! - `jobs`: one measured job, in a process of its own; the S3 store runs in another
 //! - `floor`: the shell pipelines
+//! - `disk`: what is restored to
 //!
 //! Archiving is without its read-back, which `verify` measures by itself.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod disk;
 mod floor;
 mod homes;
 mod jobs;
@@ -15,6 +17,7 @@ mod jobs;
 use std::fs;
 use std::path::Path;
 
+use disk::Disk;
 use tempfile::TempDir;
 use windlass_integration::bench::report::folder;
 use windlass_integration::bench::{Args, Goal, Report};
@@ -51,7 +54,7 @@ fn main() {
     let mut report = Report::new("archive", args.quick);
     report
         .note("archive: without read-back, which is the row `verify`; zstd level 3 on both sides");
-    report.note("restore, unpack and their floor: until it is on the disk");
+    report.note("restore, unpack and their floor: until it is on the disk, each onto a new ext4 with a journal (loop device)");
     for home in homes::ALL {
         let root = work.path().join("home");
         fs::create_dir(&root).unwrap();
@@ -61,10 +64,9 @@ fn main() {
             eprintln!("{}: run {run} of {runs}", home.name);
             one_run(&mut report, home.name, &server, work.path(), &root);
         }
-        put_away(&root);
+        remove(&root);
     }
     drop(server);
-    remove(work.path());
     report.finish();
 }
 
@@ -75,7 +77,7 @@ fn one_run(
     work: &Path,
     root: &Path,
 ) {
-    let (packed, target) = (work.join("packed"), work.join("target"));
+    let packed = work.join("packed");
     let mut add = |what: &str, measure: Measure| add(report, home, what, measure);
     let quiet = || rustix::fs::sync();
 
@@ -90,21 +92,20 @@ fn one_run(
     add("verify", server.verify(&key));
 
     floor::packed(root, &packed);
-    let fresh = || {
-        fs::create_dir(&target).unwrap();
-        rustix::fs::sync();
-    };
-    fresh();
-    add("floor restore", floor::restore(&packed, &target));
-    put_away(&target);
+    {
+        let disk = Disk::new(work);
+        add("floor restore", floor::restore(&packed, &disk.target()));
+    }
     fs::remove_file(&packed).unwrap();
     jobs::pack_to(root, &packed);
-    fresh();
-    add("unpack only", jobs::unpack(&packed, &target));
-    put_away(&target);
-    fresh();
-    add("restore", server.restore(&key, &target));
-    put_away(&target);
+    {
+        let disk = Disk::new(work);
+        add("unpack only", jobs::unpack(&packed, &disk.target()));
+    }
+    {
+        let disk = Disk::new(work);
+        add("restore", server.restore(&key, &disk.target()));
+    }
     fs::remove_file(&packed).unwrap();
     server.clear();
 }
@@ -143,13 +144,6 @@ fn add(report: &mut Report, home: &str, what: &str, measure: Measure) {
         let what = format!("{what}: temporary disk");
         report.add(home, what, "MiB", disk).goal(Goal::AtMost(0.0));
     }
-}
-
-/// Moves a tree out of the way. It is removed when all is measured: for minutes ext4 does not give out the inodes
-/// of removed files again, and whatever makes files meanwhile searches long for others.
-fn put_away(path: &Path) {
-    let name = format!("{}-{}", path.display(), uuid::Uuid::now_v7().simple());
-    fs::rename(path, name).unwrap();
 }
 
 /// std's own removal is slow on trees of this size and fails on deep ones.
