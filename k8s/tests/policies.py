@@ -18,12 +18,14 @@ def each_container(documents):
 
 
 def probes(documents):
-    """Jobs end by themselves; everything else says whether it has started, lives and is ready."""
+    """Jobs end by themselves; everything else says whether it has started, lives and is ready. Ours say so by
+    gRPC, and only readiness follows what a program needs: nobody is restarted because a database is away."""
     for workload, container, name in each_container(documents):
         if workload["kind"] == "Job":
             continue
         ports = {p["name"] for p in container.get("ports", [])}
         numbers = {p["containerPort"] for p in container.get("ports", [])}
+        grpc = {p["containerPort"] for p in container.get("ports", []) if p["name"] == "grpc"}
         for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
             found = container.get(probe)
             if not found:
@@ -33,8 +35,13 @@ def probes(documents):
                 port = found.get(how, {}).get("port")
                 if port is not None and port not in ports | numbers:
                     yield f"{name}: {probe} asks port {port}, which it does not have"
-        if is_ours(container) and "grpc" not in container.get("livenessProbe", {}):
-            yield f"{name} is not asked for its gRPC health"
+            if not is_ours(container):
+                continue
+            if found.get("grpc", {}).get("port") not in grpc:
+                yield f"{name}: {probe} does not ask for its gRPC health"
+            service = "readiness" if probe == "readinessProbe" else ""
+            if found.get("grpc", {}).get("service", "") != service:
+                yield f"{name}: {probe} has to ask for the health of {service!r}"
 
 
 def resources(documents):

@@ -140,6 +140,10 @@ class RulesFindWhatBreaksThem(unittest.TestCase):
         cases = [
             (policies.probes, drop("livenessProbe")),
             (policies.probes, drop("startupProbe")),
+            (policies.probes, lambda d, w, c: c["livenessProbe"]["grpc"].update(service="readiness")),
+            (policies.probes, lambda d, w, c: c["readinessProbe"]["grpc"].pop("service")),
+            (policies.probes, lambda d, w, c: c["readinessProbe"].update(
+                httpGet={"path": "/readyz", "port": "http"}, grpc={})),
             (policies.resources, drop("resources")),
             (policies.restricted, drop("securityContext")),
             (policies.restricted, agent_reason),

@@ -79,7 +79,11 @@ impl Frame {
 
         let stop = shutdown.clone();
         let grpc = async {
-            let result = self.grpc.serve(listener, shutdown.clone()).await;
+            let result = self
+                .grpc
+                .tells_readiness(self.readiness.clone())
+                .serve(listener, shutdown.clone())
+                .await;
             stop.cancel();
             result
         };

@@ -1,4 +1,4 @@
-//! Whether this process can do its work, and if not, why: what /readyz answers.
+//! Whether this process can do its work, and if not, why: what /readyz answers, and the health of `readiness`.
 //!
 //! Each component reports under its own name as often as it likes; nothing has to be polled. Before a
 //! component first reports it is not known, so declare it at start with [`Readiness::expect`].
@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::Serialize;
+use tokio::sync::watch;
 
 /// What one component last said.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -27,15 +28,30 @@ pub struct Report {
 }
 
 /// Registry of readiness checks; clones share it.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Readiness {
     checks: Arc<Mutex<BTreeMap<String, Check>>>,
+    ready: watch::Sender<bool>,
+}
+
+impl Default for Readiness {
+    fn default() -> Self {
+        Self {
+            checks: Arc::default(),
+            ready: watch::Sender::new(true),
+        }
+    }
 }
 
 impl Readiness {
     /// An empty registry, which is ready.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Whether every check is ready, now and whenever that changes.
+    pub fn follow(&self) -> watch::Receiver<bool> {
+        self.ready.subscribe()
     }
 
     /// Declares a component that has not reported yet: not ready.
@@ -49,7 +65,15 @@ impl Readiness {
             ready,
             reason: reason.into(),
         };
-        let before = self.lock().insert(name.to_owned(), check.clone());
+        let before = {
+            let mut checks = self.lock();
+            let before = checks.insert(name.to_owned(), check.clone());
+            // Under the lock: who changes a check last also tells last what came of it.
+            let all = checks.values().all(|check| check.ready);
+            self.ready
+                .send_if_modified(|ready| std::mem::replace(ready, all) != all);
+            before
+        };
         if before.is_none_or(|before| before.ready != ready) {
             if ready {
                 tracing::info!(check = name, "ready: {}", check.reason);
@@ -94,5 +118,24 @@ mod tests {
         assert!(!report.ready);
         assert_eq!(report.checks["postgres"].reason, "connection refused");
         assert!(report.checks["redis"].ready);
+    }
+
+    #[test]
+    fn who_follows_is_told_of_changes_of_the_whole_only() {
+        let readiness = Readiness::new();
+        let mut followed = readiness.follow();
+        assert!(*followed.borrow_and_update());
+        readiness.set("postgres", true, "connected");
+        assert!(!followed.has_changed().unwrap());
+
+        readiness.set("postgres", false, "connection refused");
+        assert!(followed.has_changed().unwrap());
+        assert!(!*followed.borrow_and_update());
+        readiness.set("redis", false, "connection refused");
+        readiness.set("postgres", true, "connected");
+        assert!(!followed.has_changed().unwrap());
+
+        readiness.set("redis", true, "connected");
+        assert!(*followed.borrow_and_update());
     }
 }

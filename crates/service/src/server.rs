@@ -11,6 +11,7 @@ mod methods;
 mod record;
 
 use std::convert::Infallible;
+use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use axum::extract::{Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic::server::NamedService;
 use tonic::service::Routes;
@@ -27,12 +29,17 @@ use tower::{Service, ServiceBuilder};
 
 use crate::auth::{self, Authenticator};
 use crate::config::ServerArgs;
+use crate::readiness::Readiness;
 pub use guard::grpc_timeout;
 use methods::{Method, Methods};
 
 /// Largest message a server receives, tonic's default; services may set less or more per service
 /// (`max_decoding_message_size`). Larger answers are to be streamed in chunks.
 pub const MAX_RECEIVE_BYTES: usize = 4 * 1024 * 1024;
+
+/// The name under which health tells whether the process can do its work, for readiness probes. The health of
+/// everything else changes when it drains only: a database that is away must not get it restarted.
+pub const READINESS: &str = "readiness";
 
 /// How often an open connection is probed, and how long a probe may stay unanswered.
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(10));
@@ -65,6 +72,7 @@ pub struct GrpcServer {
     names: Vec<&'static str>,
     long_lived: Vec<String>,
     starts_traces: bool,
+    readiness: Option<Readiness>,
     request_timeout: Duration,
     drain_timeout: Duration,
     max_concurrent_requests: usize,
@@ -92,6 +100,7 @@ impl GrpcServer {
             names: Vec::new(),
             long_lived: Vec::new(),
             starts_traces: false,
+            readiness: None,
             request_timeout: args.request_timeout,
             drain_timeout: args.drain_timeout,
             max_concurrent_requests: args.max_concurrent_requests,
@@ -133,6 +142,13 @@ impl GrpcServer {
         self
     }
 
+    /// Health tells of this readiness under the name [`READINESS`].
+    #[must_use]
+    pub fn tells_readiness(mut self, readiness: Readiness) -> Self {
+        self.readiness = Some(readiness);
+        self
+    }
+
     /// Serves on a bound listener until `shutdown`, then drains: health says NOT_SERVING, no new
     /// connection is accepted, streams without end are ended, other calls may finish. After the drain
     /// timeout, connections that are left are cut. Dropping the future cuts at once.
@@ -150,6 +166,11 @@ impl GrpcServer {
             health
                 .set_service_status(name, ServingStatus::Serving)
                 .await;
+        }
+        let mut readiness = self.readiness.as_ref().map(Readiness::follow);
+        if let Some(ready) = &mut readiness {
+            let now = *ready.borrow_and_update();
+            health.set_service_status(READINESS, status_of(now)).await;
         }
         let routes = self
             .routes
@@ -196,7 +217,7 @@ impl GrpcServer {
             .add_routes(routes)
             .serve_with_incoming_shutdown(
                 accept::connections(listener, cut.clone()),
-                draining(shutdown.clone(), health, self.names, drain),
+                draining(shutdown.clone(), health, self.names, readiness, drain),
             );
         tokio::select! {
             result = serving => result?,
@@ -209,21 +230,50 @@ impl GrpcServer {
     }
 }
 
-/// Completes when draining begins. Health changes before streams end, so that a watcher of health hears
-/// of it.
+/// Completes when draining begins; until then health follows readiness. Health changes before streams end, so
+/// that a watcher of health hears of it.
 async fn draining(
     shutdown: CancellationToken,
     health: HealthReporter,
     names: Vec<&'static str>,
+    mut readiness: Option<watch::Receiver<bool>>,
     drain: CancellationToken,
 ) {
-    shutdown.cancelled().await;
-    for name in names.iter().copied().chain([""]) {
+    loop {
+        tokio::select! {
+            biased;
+            () = shutdown.cancelled() => break,
+            ready = changed(readiness.as_mut()) => {
+                health
+                    .set_service_status(READINESS, status_of(ready))
+                    .await;
+            }
+        }
+    }
+    let told = readiness.is_some().then_some(READINESS);
+    for name in names.into_iter().chain([""]).chain(told) {
         health
             .set_service_status(name, ServingStatus::NotServing)
             .await;
     }
     drain.cancel();
+}
+
+/// The next change of readiness. Never, where none is told.
+async fn changed(readiness: Option<&mut watch::Receiver<bool>>) -> bool {
+    if let Some(ready) = readiness
+        && ready.changed().await.is_ok()
+    {
+        return *ready.borrow_and_update();
+    }
+    pending().await
+}
+
+fn status_of(ready: bool) -> ServingStatus {
+    match ready {
+        true => ServingStatus::Serving,
+        false => ServingStatus::NotServing,
+    }
 }
 
 async fn elapsed_after(shutdown: &CancellationToken, bound: Duration) {

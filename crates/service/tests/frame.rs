@@ -7,7 +7,11 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
 use windlass_service::frame::BindError;
+use windlass_service::server::READINESS;
 use windlass_service::{Frame, GrpcServer, Readiness, ServerArgs, StaticToken, Tasks};
 
 fn frame(args: &ServerArgs, shutdown: &CancellationToken) -> Frame {
@@ -42,6 +46,7 @@ async fn it_serves_http_and_stops_when_asked() {
     let frame = frame(&args, &shutdown);
     let readiness = frame.readiness.clone();
     let listener = free_port().await;
+    let grpc = listener.local_addr().unwrap().to_string();
     let running = tokio::spawn(async move { frame.run(&args, listener).await });
 
     let answer = tokio::time::timeout(Duration::from_secs(5), async {
@@ -58,7 +63,23 @@ async fn it_serves_http_and_stops_when_asked() {
         answer.starts_with("HTTP/1.1 200") && answer.contains(r#""ready":true"#),
         "{answer}"
     );
+    let request = HealthCheckRequest {
+        service: READINESS.to_owned(),
+    };
+    let mut health = HealthClient::new(windlass_service::channel(&grpc).unwrap())
+        .watch(request)
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(
+        health.message().await.unwrap().unwrap().status(),
+        ServingStatus::Serving
+    );
     readiness.set("postgres", false, "away");
+    assert_eq!(
+        health.message().await.unwrap().unwrap().status(),
+        ServingStatus::NotServing
+    );
     assert!(
         get(address, "/readyz")
             .await

@@ -10,7 +10,8 @@ use tonic::{Code, Request};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
-use windlass_service::{Backoff, ServerArgs, reason_of};
+use windlass_service::server::READINESS;
+use windlass_service::{Backoff, Readiness, ServerArgs, reason_of};
 
 fn health_of(name: &str) -> HealthCheckRequest {
     HealthCheckRequest {
@@ -68,10 +69,52 @@ async fn reflection_and_health_answer_anyone_and_know_what_is_served_here() {
         let answer = health.check(health_of(name)).await.unwrap().into_inner();
         assert_eq!(answer.status(), ServingStatus::Serving);
     }
+    for name in ["no.such", READINESS] {
+        assert_eq!(
+            health.check(health_of(name)).await.unwrap_err().code(),
+            Code::NotFound
+        );
+    }
+}
+
+#[tokio::test]
+async fn the_health_of_readiness_follows_the_checks_and_nothing_else_does() {
+    let readiness = Readiness::new();
+    readiness.expect("postgres");
+    let server = Server::start_and_tell(ServerArgs::default(), Some(readiness.clone())).await;
+    let mut health = HealthClient::new(server.channel());
+    let mut watch = health
+        .watch(health_of(READINESS))
+        .await
+        .unwrap()
+        .into_inner();
     assert_eq!(
-        health.check(health_of("no.such")).await.unwrap_err().code(),
-        Code::NotFound
+        watch.message().await.unwrap().unwrap().status(),
+        ServingStatus::NotServing
     );
+    for (ready, told) in [
+        (true, ServingStatus::Serving),
+        (false, ServingStatus::NotServing),
+        (true, ServingStatus::Serving),
+    ] {
+        readiness.set("postgres", ready, "");
+        assert_eq!(watch.message().await.unwrap().unwrap().status(), told);
+        for (name, expected) in [
+            (READINESS, told),
+            ("", ServingStatus::Serving),
+            (NAME, ServingStatus::Serving),
+        ] {
+            let answer = health.check(health_of(name)).await.unwrap().into_inner();
+            assert_eq!(answer.status(), expected, "{name:?}");
+        }
+    }
+
+    server.shutdown.cancel();
+    assert_eq!(
+        watch.message().await.unwrap().unwrap().status(),
+        ServingStatus::NotServing
+    );
+    server.served.await.unwrap().unwrap();
 }
 
 #[tokio::test]

@@ -22,7 +22,9 @@ use tonic::transport::Channel;
 use tonic::{Request, Response, Status, Streaming};
 use tonic_prost::ProstCodec;
 use windlass_service::server::ServerError;
-use windlass_service::{AuthChannel, GrpcServer, Identity, Secret, ServerArgs, StaticToken};
+use windlass_service::{
+    AuthChannel, GrpcServer, Identity, Readiness, Secret, ServerArgs, StaticToken,
+};
 
 pub const TOKEN: &str = "probe-token";
 pub const NAME: &str = "test.v1.Probe";
@@ -172,13 +174,20 @@ pub struct Server {
 
 impl Server {
     pub async fn start(args: ServerArgs) -> Self {
+        Self::start_and_tell(args, None).await
+    }
+
+    pub async fn start_and_tell(args: ServerArgs, readiness: Option<Readiness>) -> Self {
         windlass_service::telemetry::metrics_handle();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let shutdown = CancellationToken::new();
         let probe = Probe::default();
         let token = Arc::new(StaticToken::new(TOKEN, "tester"));
-        let server = GrpcServer::new(&DESCRIPTORS, token, &args).add_service(probe.clone());
+        let mut server = GrpcServer::new(&DESCRIPTORS, token, &args).add_service(probe.clone());
+        if let Some(readiness) = readiness {
+            server = server.tells_readiness(readiness);
+        }
         Self {
             address,
             served: tokio::spawn(server.serve(listener, shutdown.clone())),
