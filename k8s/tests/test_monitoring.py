@@ -46,6 +46,13 @@ def documented_metrics():
     return dict(re.findall(r"^\| `(windlass_\w+)` \| (\w+) \|", table, re.MULTILINE))
 
 
+def documented_labels():
+    """Of all metrics."""
+    table = (ROOT / "docs/metrics.md").read_text()
+    cells = re.findall(r"^\| `windlass_\w+` \| \w+ \|([^|]*)\|", table, re.MULTILINE)
+    return {label.strip() for cell in cells for label in cell.split(",")} - {""}
+
+
 def metrics_of(expression):
     """Ours. Labels' values are left out, and so are the suffixes of histograms."""
     bare = re.sub(r'"[^"]*"', '""', expression)
@@ -142,6 +149,17 @@ class Metrics(unittest.TestCase):
                 for target in panel.get("targets", []):
                     self.assertTrue(metrics_of(target["expr"]), target)
                     self.assertEqual(unknown_metrics(target["expr"], documented), set(), (name, panel["title"]))
+
+    def test_labels_of_ours_and_of_the_operator_go_together(self):
+        # What the Prometheus operator gives each target, and our relabeling.
+        targets = {"job", "instance", "namespace", "pod", "container", "endpoint", "service", "node"}
+        both = documented_labels() & targets
+        # Alerts go by the others: a metric must not bring its own.
+        self.assertLessEqual(both, {"service"})
+        endpoints = [e for m in of_kind(overlay("prod"), "ServiceMonitor") for e in m["spec"]["endpoints"]]
+        self.assertEqual(len(endpoints), 2)
+        for endpoint in endpoints:
+            self.assertEqual(endpoint.get("honorLabels", False), bool(both))
 
     def test_an_undocumented_metric_is_seen(self):
         documented = {"windlass_leader": "gauge", "windlass_rpc_duration_seconds": "histogram"}
