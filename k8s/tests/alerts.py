@@ -1,4 +1,4 @@
-"""For each alert: a world in which it fires, and worlds in which it does not.
+"""For each alert: worlds in which it fires, and worlds in which it does not.
 
 A case is (when, {series: values}); values are in promtool's notation, one each minute.
 """
@@ -11,6 +11,16 @@ GC_LED = {
     'windlass_leader{job="windlass-gc", instance="a"}': "1+0x60",
     'windlass_leader{job="windlass-gc", instance="b"}': "0+0x60",
 }
+JOBS = ("api", "observer", "wc", "ttl", "gc", "agent")
+
+
+def all_up():
+    return {'up{job="windlass-%s", instance="a"}' % job: "1+0x20" for job in JOBS}
+
+
+def all_but(job, values):
+    """Every service is up but one, which is so."""
+    return {series: values if job in series else "1+0x20" for series in all_up()}
 
 
 def ticks(ok, error):
@@ -27,57 +37,70 @@ def waits(fast, slow):
 
 
 FIRES = {
-    "WindlassServiceDown": ("5m", {'up{job="windlass-api", instance="a"}': "1 0+0x10"}),
-    "WindlassNotReady": (
-        "10m", {'windlass_ready{job="windlass-api", instance="a", check="postgres"}': "0+0x20"},
-    ),
-    "WindlassNoLeader": ("5m", {k: "0+0x10" for k in LED}),
-    "WindlassTicksFailing": ("15m", ticks("5+0x20", "0+6x20")),
-    "WindlassTicksStale": (
-        "5m", {'windlass_tick_last_success_timestamp_seconds{job="windlass-observer"}': "0+0x10"},
-    ),
-    "WindlassRpcErrors": (
-        "15m",
-        {'windlass_rpc_requests_total{job="windlass-api", service="s", method="m", code="INTERNAL"}': "0+1x20"},
-    ),
-    "WindlassPoolExhausted": ("15m", waits("0+1x20", "0+60x20")),
-    "WindlassHintsLost": (
-        "20m", {'windlass_hints_lost_total{job="windlass-api", channel="wc:wake"}': "0+1x30"},
-    ),
-    "WindlassObservationStale": (
-        "5m",
-        {
-            'windlass_host_observed_timestamp_seconds{instance="a", host="h"}': "0+0x10",
-            'windlass_host_observed_timestamp_seconds{instance="b", host="h"}': "30+0x10",
-        },
-    ),
-    "WindlassStoreUnreachable": ("5m", {'windlass_agent_store_reachable{instance="a"}': "0+0x10"}),
-    "WindlassStoreListingStale": (
-        "20m", {'windlass_agent_store_listed_timestamp_seconds{instance="a"}': "0+0x30"},
-    ),
-    "WindlassJobsQueued": (
-        "20m", {'windlass_agent_jobs_queued{instance="a", kind="archive"}': "3+0x30"},
-    ),
-    "WindlassAgentStaleEpoch": ("10m", {'windlass_wc_stale_epoch_total{instance="a"}': "0+1x20"}),
-    "WindlassOperationsFailing": (
-        "16m", {'windlass_operation_failures_total{operation="STARTING", reason="CrashLoop"}': "1+1x20"},
-    ),
-    "WindlassWorkspacesInError": (
-        "10m",
-        {
-            'windlass_workspaces{job="windlass-wc", instance="a", phase="ERROR", shard="0"}': "0+0x20",
-            'windlass_workspaces{job="windlass-wc", instance="a", phase="ERROR", shard="1"}': "2+0x20",
-        },
-    ),
-    "WindlassCheckpointLate": (
-        "10m", {'windlass_checkpoints_late{job="windlass-wc", instance="a", shard="0"}': "1+0x20"},
-    ),
-    "WindlassGcStopped": (
-        "5m", GC_LED | {'windlass_gc_refused{job="windlass-gc", instance="a"}': "1+0x10"},
-    ),
-    "WindlassGcNotRun": (
-        "13h", {'windlass_tick_last_success_timestamp_seconds{job="windlass-gc"}': "0+0x800"},
-    ),
+    "WindlassServiceDown": [("5m", {'up{job="windlass-api", instance="a"}': "1 0+0x10"})],
+    "WindlassServiceAbsent": [
+        ("10m", {s: v for s, v in all_up().items() if job not in s}) for job in JOBS
+    ] + [
+        # There, but down; and gone from discovery.
+        ("10m", all_but("wc", "0+0x20")),
+        ("12m", all_but("wc", "1 1 stale _x20")),
+    ],
+    "WindlassNotReady": [
+        ("10m", {'windlass_ready{job="windlass-api", instance="a", check="postgres"}': "0+0x20"}),
+    ],
+    "WindlassNoLeader": [("5m", {k: "0+0x10" for k in LED})],
+    "WindlassTicksFailing": [("15m", ticks("5+0x20", "0+6x20"))],
+    "WindlassTicksStale": [
+        ("5m", {'windlass_tick_last_success_timestamp_seconds{job="windlass-observer"}': "0+0x10"}),
+    ],
+    "WindlassRpcErrors": [
+        (
+            "15m",
+            {'windlass_rpc_requests_total{job="windlass-api", service="s", method="m", code="INTERNAL"}': "0+1x20"},
+        ),
+    ],
+    "WindlassPoolExhausted": [("15m", waits("0+1x20", "0+60x20"))],
+    "WindlassHintsLost": [
+        ("20m", {'windlass_hints_lost_total{job="windlass-api", channel="wc:wake"}': "0+1x30"}),
+    ],
+    "WindlassObservationStale": [
+        (
+            "5m",
+            {
+                'windlass_host_observed_timestamp_seconds{instance="a", host="h"}': "0+0x10",
+                'windlass_host_observed_timestamp_seconds{instance="b", host="h"}': "30+0x10",
+            },
+        ),
+    ],
+    "WindlassStoreUnreachable": [("5m", {'windlass_agent_store_reachable{instance="a"}': "0+0x10"})],
+    "WindlassStoreListingStale": [
+        ("20m", {'windlass_agent_store_listed_timestamp_seconds{instance="a"}': "0+0x30"}),
+    ],
+    "WindlassJobsQueued": [
+        ("20m", {'windlass_agent_jobs_queued{instance="a", kind="archive"}': "3+0x30"}),
+    ],
+    "WindlassAgentStaleEpoch": [("10m", {'windlass_wc_stale_epoch_total{instance="a"}': "0+1x20"})],
+    "WindlassOperationsFailing": [
+        ("16m", {'windlass_operation_failures_total{operation="STARTING", reason="CrashLoop"}': "1+1x20"}),
+    ],
+    "WindlassWorkspacesInError": [
+        (
+            "10m",
+            {
+                'windlass_workspaces{job="windlass-wc", instance="a", phase="ERROR", shard="0"}': "0+0x20",
+                'windlass_workspaces{job="windlass-wc", instance="a", phase="ERROR", shard="1"}': "2+0x20",
+            },
+        ),
+    ],
+    "WindlassCheckpointLate": [
+        ("10m", {'windlass_checkpoints_late{job="windlass-wc", instance="a", shard="0"}': "1+0x20"}),
+    ],
+    "WindlassGcStopped": [
+        ("5m", GC_LED | {'windlass_gc_refused{job="windlass-gc", instance="a"}': "1+0x10"}),
+    ],
+    "WindlassGcNotRun": [
+        ("13h", {'windlass_tick_last_success_timestamp_seconds{job="windlass-gc"}': "0+0x800"}),
+    ],
 }
 
 QUIET = {
@@ -86,6 +109,12 @@ QUIET = {
         ("5m", {'up{job="another", instance="a"}': "0+0x10"}),
         # A restart is an ordinary event.
         ("3m", {'up{job="windlass-api", instance="a"}': "1 0 1 1"}),
+    ],
+    "WindlassServiceAbsent": [
+        ("10m", all_up()),
+        # A rolling update of one replica, and of the only one.
+        ("10m", all_up() | {'up{job="windlass-wc", instance="b"}': "0+0x20"}),
+        ("10m", all_but("wc", "1 1 0 0 1+0x20")),
     ],
     "WindlassNotReady": [
         ("10m", {'windlass_ready{job="windlass-api", instance="a", check="postgres"}': "1+0x20"}),

@@ -116,8 +116,9 @@ class Rules(unittest.TestCase):
         self.assertEqual(set(names), set(alerts.QUIET), "an alert without a case in which it does not")
         group = rule_groups()
         for name in names:
-            with self.subTest(alert=name):
-                self.assertTrue(fires(name, alerts.FIRES[name], group), f"{name} does not fire")
+            for case in alerts.FIRES[name]:
+                with self.subTest(alert=name, case=case):
+                    self.assertTrue(fires(name, case, group), f"{name} does not fire")
             for case in alerts.QUIET[name]:
                 with self.subTest(alert=name, case=case):
                     self.assertFalse(fires(name, case, group), f"{name} fires")

@@ -167,6 +167,7 @@ impl<P: Pass> Coordinator<P> {
                     readiness: readiness.clone(),
                     shutdown: shutdown.clone(),
                     knows: false,
+                    led: false,
                 }
                 .run(),
             );

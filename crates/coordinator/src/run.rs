@@ -124,11 +124,18 @@ pub(crate) struct Loop<P: Pass> {
     pub shutdown: CancellationToken,
     /// Whether an election was seen.
     pub knows: bool,
+    /// Whether it ever led.
+    pub led: bool,
 }
 
 /// Waits until an election was seen.
 async fn seen(view: &mut watch::Receiver<View>) {
     let _ = view.wait_for(|view| view.seen).await;
+}
+
+fn succeeded_now() {
+    let now = Utc::now().timestamp_millis() as f64 / 1000.0;
+    metrics::gauge!("windlass_tick_last_success_timestamp_seconds").set(now);
 }
 
 /// What made the loop stop waiting.
@@ -173,6 +180,10 @@ impl<P: Pass> Loop<P> {
         self.status.send_modify(|s| {
             s.lease = Some(term.lease.clone());
         });
+        // Or nothing would ever be late where the very first pass hangs.
+        if !std::mem::replace(&mut self.led, true) {
+            succeeded_now();
+        }
         self.passes(&term).await;
         self.pass.over(&term.lease);
         self.status.send_modify(|s| {
@@ -253,8 +264,7 @@ impl<P: Pass> Loop<P> {
         metrics::histogram!("windlass_tick_duration_seconds", "result" => outcome)
             .record(took.as_secs_f64());
         if result.is_ok() {
-            let now = Utc::now().timestamp_millis() as f64 / 1000.0;
-            metrics::gauge!("windlass_tick_last_success_timestamp_seconds").set(now);
+            succeeded_now();
         }
         match result {
             Ok(_) | Err(PassError::Refused(..)) => self.healthy(),

@@ -23,7 +23,7 @@ use windlass_local::{
     postgres::{self, Postgres},
     redis::{self, Redis},
 };
-use windlass_service::Readiness;
+use windlass_service::{Readiness, telemetry};
 
 const LONG: Duration = Duration::from_secs(3600);
 
@@ -161,6 +161,22 @@ async fn one_leads_and_the_other_takes_over() {
     let again = replica(&db, "second", LONG, &off, Duration::ZERO);
     until("the restarted leader", || again.handle.status().leader).await;
     assert_eq!(again.handle.status().epoch, epoch + 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_whose_first_pass_hangs_becomes_late() {
+    let metrics = telemetry::metrics_handle();
+    let began = chrono::Utc::now().timestamp() as f64;
+    let db = database().await;
+    let _hangs = replica(&db, "only", LONG, &Hints::off(), LONG);
+    let last_success = || {
+        let text = metrics.render();
+        let mut values = text.lines().filter_map(|line| line.rsplit_once(' '));
+        let told = "windlass_tick_last_success_timestamp_seconds";
+        let found = values.find(|(series, _)| series.starts_with(told));
+        found.map_or(0.0, |(_, value)| value.parse().unwrap())
+    };
+    until("the time from which it is late", || last_success() >= began).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
