@@ -30,6 +30,11 @@ def ticks(ok, error):
     }
 
 
+def answers(code, values, instance="a"):
+    labels = f'job="windlass-api", instance="{instance}", service="s", method="m", code="{code}"'
+    return {"windlass_rpc_requests_total{%s}" % labels: values}
+
+
 def waits(fast, slow):
     """Connections that came within a second, and all of them."""
     series = 'windlass_db_pool_wait_seconds_bucket{job="windlass-api", le="%s"}'
@@ -54,10 +59,13 @@ FIRES = {
         ("5m", {'windlass_tick_last_success_timestamp_seconds{job="windlass-observer"}': "0+0x10"}),
     ],
     "WindlassRpcErrors": [
-        (
-            "15m",
-            {'windlass_rpc_requests_total{job="windlass-api", service="s", method="m", code="INTERNAL"}': "0+1x20"},
-        ),
+        ("15m", answers("INTERNAL", "0+1x20")),
+        # A burst, and then nothing: the first ones, and later ones.
+        ("5m", answers("INTERNAL", "_ _ 30+0x20")),
+        ("5m", answers("UNKNOWN", "_ _ 1+0x20")),
+        ("35m", answers("INTERNAL", "_ _ 30+0x29 60+0x20")),
+        # A second replica has its first, with the first one's long over.
+        ("35m", answers("INTERNAL", "30+0x60") | answers("INTERNAL", "_x32 1+0x20", "b")),
     ],
     "WindlassPoolExhausted": [("15m", waits("0+1x20", "0+60x20"))],
     "WindlassHintsLost": [
@@ -81,7 +89,8 @@ FIRES = {
     ],
     "WindlassAgentStaleEpoch": [("10m", {'windlass_wc_stale_epoch_total{instance="a"}': "0+1x20"})],
     "WindlassOperationsFailing": [
-        ("16m", {'windlass_operation_failures_total{operation="STARTING", reason="CrashLoop"}': "1+1x20"}),
+        ("16m", {'windlass_operation_failures_total{operation="STARTING", reason="CrashLoop"}': "0+1x20"}),
+        ("16m", {'windlass_operation_failures_total{operation="STARTING", reason="CrashLoop"}': "0 0 0 5+0x20"}),
     ],
     "WindlassWorkspacesInError": [
         (
@@ -139,10 +148,9 @@ QUIET = {
         ("5m", {'windlass_tick_last_success_timestamp_seconds{job="windlass-gc"}': "0+0x10"}),
     ],
     "WindlassRpcErrors": [
-        (
-            "15m",
-            {'windlass_rpc_requests_total{job="windlass-api", service="s", method="m", code="NOT_FOUND"}': "0+1x20"},
-        ),
+        ("15m", answers("NOT_FOUND", "0+1x20")),
+        ("5m", answers("NOT_FOUND", "_ _ 30+0x20")),
+        ("20m", answers("INTERNAL", "_ _ 30+0x40")),
     ],
     "WindlassPoolExhausted": [("15m", waits("0+60x20", "0+60x20"))],
     "WindlassHintsLost": [

@@ -58,12 +58,21 @@ pub struct CoordinatorArgs {
 }
 
 impl CoordinatorArgs {
+    /// The database, for those who neither send nor take hints. Nothing is connected yet.
+    ///
+    /// # Errors
+    /// When the URL is malformed.
+    pub fn pool(&self) -> anyhow::Result<Pool> {
+        let pool = Pool::new(self.database_url.expose(), self.database_pool_size)?;
+        Ok(pool)
+    }
+
     /// The database and the hints. Nothing is connected yet.
     ///
     /// # Errors
     /// When a URL is malformed.
     pub fn connect(&self) -> anyhow::Result<(Pool, Hints)> {
-        let pool = Pool::new(self.database_url.expose(), self.database_pool_size)?;
+        let pool = self.pool()?;
         let hints = match self.no_hints {
             true => Hints::off(),
             false => Hints::new(self.redis_url.as_ref().map(|url| url.expose()), &pool)?,

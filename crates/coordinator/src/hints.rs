@@ -78,6 +78,13 @@ impl Hints {
             },
             None => Transport::Postgres(pool.clone()),
         };
+        // Told from the start: an alert looks for an increase.
+        for channel in Channel::ALL {
+            metrics::counter!("windlass_hints_published_total", "channel" => channel.name())
+                .increment(0);
+            metrics::counter!("windlass_hints_lost_total", "channel" => channel.name())
+                .increment(0);
+        }
         Ok(Self(Arc::new(transport)))
     }
 

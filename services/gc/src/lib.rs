@@ -101,7 +101,7 @@ pub async fn run(
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let args = &config.coordinator;
-    let (pool, _) = args.connect()?;
+    let pool = args.pool()?;
     let collect = tick::Collect {
         pool: pool.clone(),
         agents: Arc::new(Agents::new(&args.service_token)),

@@ -81,6 +81,19 @@ impl Census {
     }
 }
 
+/// Counters of failures begin at 0: of one that is born with the first failure, no increase is seen.
+pub fn begin_counting() {
+    for operation in Operation::ALL {
+        for reason in ErrorReason::ALL {
+            metrics::counter!(
+                "windlass_operation_failures_total",
+                "operation" => operation.as_str(), "reason" => reason.as_str()
+            )
+            .increment(0);
+        }
+    }
+}
+
 impl Account {
     /// Notes what was decided for a row, and returns the span of its operation: calls for it are made in it.
     pub fn decided(
