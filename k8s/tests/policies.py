@@ -316,7 +316,33 @@ def namespaces(documents):
             yield f"{where(workload)} is in the wrong namespace"
 
 
+def waves(documents):
+    """Argo CD applies a wave when the one before is healthy, and a hook is healthy when it has succeeded: what
+    it names has to be there before."""
+    for hook in documents:
+        if "argocd.argoproj.io/hook" not in hook["metadata"].get("annotations", {}):
+            continue
+        namespace, spec = key(hook)[0], pod_spec(hook)
+        needs = {("Namespace", None, namespace), ("ServiceAccount", namespace, spec.get("serviceAccountName"))}
+        for volume in spec.get("volumes", []):
+            for source in [volume, *volume.get("projected", {}).get("sources", [])]:
+                secret = source.get("secret", {})
+                needs.add(("Secret", namespace, secret.get("secretName", secret.get("name"))))
+                needs.add(("ConfigMap", namespace, source.get("configMap", {}).get("name")))
+        for container in containers(hook):
+            for source in container.get("envFrom", []):
+                needs.add(("Secret", namespace, source.get("secretRef", {}).get("name")))
+                needs.add(("ConfigMap", namespace, source.get("configMapRef", {}).get("name")))
+        for document in documents:
+            if (document["kind"], *key(document)) in needs and wave(document) >= wave(hook):
+                yield f"{where(hook)} waits for {where(document)}, which comes later"
+
+
+def wave(document):
+    return int(document["metadata"].get("annotations", {}).get("argocd.argoproj.io/sync-wave", 0))
+
+
 SIMPLE = [
     probes, resources, restricted, service_accounts, image_tags, services, references, availability,
-    secrets, namespaces,
+    secrets, namespaces, waves,
 ]

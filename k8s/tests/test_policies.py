@@ -137,6 +137,12 @@ class RulesFindWhatBreaksThem(unittest.TestCase):
             agent = of_kind(documents, "DaemonSet")[0]
             agent["spec"]["template"]["metadata"]["annotations"].clear()
 
+        def late(kind):
+            def change(documents, *_):
+                for document in of_kind(documents, kind):
+                    document["metadata"].get("annotations", {}).clear()
+            return change
+
         cases = [
             (policies.probes, drop("livenessProbe")),
             (policies.probes, drop("startupProbe")),
@@ -162,6 +168,9 @@ class RulesFindWhatBreaksThem(unittest.TestCase):
             (policies.secrets, drop("volumeMounts")),
             (policies.secrets, lambda d, w, c: c["env"].append({"name": "WINDLASS_SERVICE_TOKEN", "value": "x"})),
             (policies.namespaces, lambda d, w, c: w["metadata"].update(namespace="windlass-agents")),
+            (policies.waves, late("Namespace")),
+            (policies.waves, late("ServiceAccount")),
+            (policies.waves, late("Secret")),
         ]
         for rule, change in cases:
             with self.subTest(rule=rule.__name__):
