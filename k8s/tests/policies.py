@@ -196,7 +196,8 @@ def references(documents):
 
 
 def availability(documents):
-    """Two replicas at least, on different nodes, that are not evicted together."""
+    """Two replicas at least, on different nodes, that are not evicted together. Nodes where none may run count for
+    no spread, and a replica that is not ready keeps no node from being drained."""
     scaled = {
         (key(s)[0], s["spec"]["scaleTargetRef"]["name"]): s["spec"]["minReplicas"]
         for s in of_kind(documents, "HorizontalPodAutoscaler")
@@ -213,12 +214,21 @@ def availability(documents):
         }
         if "kubernetes.io/hostname" not in spread:
             yield f"{name} does not spread over nodes"
-        if not any(
-            budget["spec"]["selector"]["matchLabels"].items() <= labels.items()
+        for constraint in pod_spec(deployment).get("topologySpreadConstraints", []):
+            for policy in ("nodeAffinityPolicy", "nodeTaintsPolicy"):
+                if constraint.get(policy) != "Honor":
+                    yield f"{name}: {policy} of {constraint['topologyKey']} is not Honor"
+        budgets = [
+            budget
             for budget in of_kind(documents, "PodDisruptionBudget")
             if key(budget)[0] == key(deployment)[0]
-        ):
+            and budget["spec"]["selector"]["matchLabels"].items() <= labels.items()
+        ]
+        if not budgets:
             yield f"{name} has no PodDisruptionBudget"
+        for budget in budgets:
+            if budget["spec"].get("unhealthyPodEvictionPolicy") != "AlwaysAllow":
+                yield f"{where(budget)} keeps nodes from being drained for pods that are not ready"
         drain = int(pod_spec(deployment).get("terminationGracePeriodSeconds", 30))
         if drain < 20:
             yield f"{name} has less time to stop than to drain"

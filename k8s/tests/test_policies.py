@@ -124,6 +124,13 @@ class RulesFindWhatBreaksThem(unittest.TestCase):
         def no_budget(documents, *_):
             documents[:] = [d for d in documents if d["kind"] != "PodDisruptionBudget"]
 
+        def strict_budget(documents, *_):
+            for budget in of_kind(documents, "PodDisruptionBudget"):
+                budget["spec"].pop("unhealthyPodEvictionPolicy")
+
+        def spread(policy):
+            return lambda d, w, c: w["spec"]["template"]["spec"]["topologySpreadConstraints"][0].pop(policy)
+
         def secret_key(documents, *_):
             next(s for s in of_kind(documents, "Secret") if s["metadata"]["name"] == "windlass-wc")["data"] = {}
 
@@ -163,6 +170,9 @@ class RulesFindWhatBreaksThem(unittest.TestCase):
             (policies.services, lambda d, w, c: c["ports"].pop()),
             (policies.references, monitor),
             (policies.availability, no_budget),
+            (policies.availability, strict_budget),
+            (policies.availability, spread("nodeTaintsPolicy")),
+            (policies.availability, spread("nodeAffinityPolicy")),
             (policies.availability, lambda d, w, c: w["spec"].update(replicas=1)),
             (policies.secrets, secret_key),
             (policies.secrets, drop("volumeMounts")),
