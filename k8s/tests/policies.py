@@ -6,6 +6,7 @@ import manifests
 from manifests import WORKLOADS, containers, is_ours, key, labels_of_pods, of_kind, pod_spec, where
 
 ROOT_REASON = "windlass.dev/runs-as-root"
+COORDINATORS = ("observer", "wc", "ttl", "gc")
 CAPABILITIES_OF_HOMES = {
     "CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "MKNOD", "SETFCAP",
 }
@@ -328,7 +329,7 @@ def namespaces(documents):
 
 def waves(documents):
     """Argo CD applies a wave when the one before is healthy, and a hook is healthy when it has succeeded: what
-    it names has to be there before."""
+    it names has to be there before. Versions change in the order of docs/operations.md."""
     for hook in documents:
         if "argocd.argoproj.io/hook" not in hook["metadata"].get("annotations", {}):
             continue
@@ -346,6 +347,21 @@ def waves(documents):
         for document in documents:
             if (document["kind"], *key(document)) in needs and wave(document) >= wave(hook):
                 yield f"{where(hook)} waits for {where(document)}, which comes later"
+    of_program = {
+        is_ours(container): wave(workload)
+        for workload in of_kind(documents, *WORKLOADS)
+        for container in containers(workload)
+    }
+    order = [("migrate", "agent"), *(("agent", c) for c in COORDINATORS), *((c, "api") for c in COORDINATORS)]
+    for earlier, later in order:
+        if of_program[earlier] >= of_program[later]:
+            yield f"{later} does not come after {earlier}"
+    for scaler in of_kind(documents, "HorizontalPodAutoscaler"):
+        target = scaler["spec"]["scaleTargetRef"]
+        for document in documents:
+            scaled = (target["kind"], key(scaler)[0], target["name"])
+            if (document["kind"], *key(document)) == scaled and wave(document) > wave(scaler):
+                yield f"{where(scaler)} is not healthy before {where(document)}, which comes later"
 
 
 def wave(document):

@@ -100,6 +100,16 @@ class Rules(unittest.TestCase):
         for document in of_kind(ingress, "Ingress", "NetworkPolicy"):
             kubernetes_validate.validate(document, OLDEST, strict=True)
 
+    def test_the_documented_order_of_an_upgrade_finds_its_workloads(self):
+        workloads = of_kind(overlay("prod"), *manifests.WORKLOADS)
+        for workload in workloads:
+            name = workload["metadata"]["name"]
+            self.assertEqual(workload["metadata"]["labels"]["app.kubernetes.io/name"], name)
+        text = (ROOT / "docs/kubernetes.md").read_text()
+        left_out = [set(re.findall(r"[\w-]+", names)) for names in re.findall(r"notin \(([^)]*)\)", text)]
+        deployments = {w["metadata"]["name"] for w in of_kind(workloads, "Deployment")}
+        self.assertEqual(left_out, [deployments, {"windlass-api"}])
+
     def test_prod_holds_no_secret(self):
         self.assertEqual(of_kind(overlay("prod"), "Secret"), [])
 
@@ -181,6 +191,10 @@ class RulesFindWhatBreaksThem(unittest.TestCase):
             (policies.waves, late("Namespace")),
             (policies.waves, late("ServiceAccount")),
             (policies.waves, late("Secret")),
+            (policies.waves, late("HorizontalPodAutoscaler")),
+            (policies.waves, late("Deployment")),
+            (policies.waves, lambda d, w, c: w["metadata"]["annotations"].update(
+                {"argocd.argoproj.io/sync-wave": "2"})),
         ]
         for rule, change in cases:
             with self.subTest(rule=rule.__name__):
