@@ -3,10 +3,6 @@
 A case is (when, {series: values}); values are in promtool's notation, one each minute.
 """
 
-LED = {
-    'windlass_leader{job="windlass-wc", instance="a"}': "1+0x60",
-    'windlass_leader{job="windlass-wc", instance="b"}': "0+0x60",
-}
 GC_LED = {
     'windlass_leader{job="windlass-gc", instance="a"}': "1+0x60",
     'windlass_leader{job="windlass-gc", instance="b"}': "0+0x60",
@@ -21,6 +17,15 @@ def all_up():
 def all_but(job, values):
     """Every service is up but one, which is so."""
     return {series: values if job in series else "1+0x20" for series in all_up()}
+
+
+def led(of, *by_replica):
+    """How many shards there are, and how many each replica leads."""
+    series = {}
+    for n, values in enumerate(by_replica):
+        labels = f'{{job="windlass-wc", instance="{n}"}}'
+        series |= {f"windlass_shards{labels}": of, f"windlass_shards_led{labels}": values}
+    return series
 
 
 def ticks(ok, error):
@@ -53,10 +58,22 @@ FIRES = {
     "WindlassNotReady": [
         ("10m", {'windlass_ready{job="windlass-api", instance="a", check="postgres"}': "0+0x20"}),
     ],
-    "WindlassNoLeader": [("5m", {k: "0+0x10" for k in LED})],
+    "WindlassNoLeader": [
+        ("5m", led("1+0x10", "0+0x10", "0+0x10")),
+        # One shard of four is nobody's.
+        ("5m", led("4+0x10", "2+0x10", "1+0x10")),
+    ],
     "WindlassTicksFailing": [("15m", ticks("5+0x20", "0+6x20"))],
     "WindlassTicksStale": [
-        ("5m", {'windlass_tick_last_success_timestamp_seconds{job="windlass-observer"}': "0+0x10"}),
+        ("5m", {'windlass_tick_last_success_timestamp_seconds{job="windlass-observer", shard="0"}': "0+0x10"}),
+        # One shard hangs, the other goes on.
+        (
+            "5m",
+            {
+                'windlass_tick_last_success_timestamp_seconds{job="windlass-wc", shard="0"}': "0+60x10",
+                'windlass_tick_last_success_timestamp_seconds{job="windlass-wc", shard="1"}': "0+0x10",
+            },
+        ),
     ],
     "WindlassRpcErrors": [
         ("15m", answers("INTERNAL", "0+1x20")),
@@ -129,7 +146,12 @@ QUIET = {
         ("10m", {'windlass_ready{job="windlass-api", instance="a", check="postgres"}': "1+0x20"}),
         ("3m", {'windlass_ready{job="windlass-api", instance="a", check="postgres"}': "0+0x20"}),
     ],
-    "WindlassNoLeader": [("5m", LED)],
+    "WindlassNoLeader": [
+        ("5m", led("1+0x10", "1+0x10", "0+0x10")),
+        ("5m", led("4+0x10", "2+0x10", "2+0x10")),
+        # One is killed, and the other has its shards within the lease.
+        ("5m", led("4+0x10", "2 2 stale", "2 2 4+0x10")),
+    ],
     "WindlassTicksFailing": [
         ("15m", ticks("0+6x20", "0+0x20")),
         # Some fail, as when a host goes away; others do not.

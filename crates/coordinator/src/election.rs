@@ -190,6 +190,7 @@ impl Election {
         let led = self.seats.iter().filter(|s| s.kept()).count();
         metrics::gauge!("windlass_leader").set(if led > 0 { 1.0 } else { 0.0 });
         metrics::gauge!("windlass_shards_led").set(led as f64);
+        metrics::gauge!("windlass_shards").set(self.seats.len() as f64);
     }
 
     fn tell(&self, error: String) {

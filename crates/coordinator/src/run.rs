@@ -133,11 +133,6 @@ async fn seen(view: &mut watch::Receiver<View>) {
     let _ = view.wait_for(|view| view.seen).await;
 }
 
-fn succeeded_now() {
-    let now = Utc::now().timestamp_millis() as f64 / 1000.0;
-    metrics::gauge!("windlass_tick_last_success_timestamp_seconds").set(now);
-}
-
 /// What made the loop stop waiting.
 enum Event<P: Pass> {
     Shutdown,
@@ -182,7 +177,7 @@ impl<P: Pass> Loop<P> {
         });
         // Or nothing would ever be late where the very first pass hangs.
         if !std::mem::replace(&mut self.led, true) {
-            succeeded_now();
+            self.succeeded_now();
         }
         self.passes(&term).await;
         self.pass.over(&term.lease);
@@ -264,7 +259,7 @@ impl<P: Pass> Loop<P> {
         metrics::histogram!("windlass_tick_duration_seconds", "result" => outcome)
             .record(took.as_secs_f64());
         if result.is_ok() {
-            succeeded_now();
+            self.succeeded_now();
         }
         match result {
             Ok(_) | Err(PassError::Refused(..)) => self.healthy(),
@@ -275,6 +270,12 @@ impl<P: Pass> Loop<P> {
             s.last_tick_at = Some(Utc::now());
             s.last_tick_duration = took;
         });
+    }
+
+    fn succeeded_now(&self) {
+        let shard = self.shard.index().to_string();
+        let now = Utc::now().timestamp_millis() as f64 / 1000.0;
+        metrics::gauge!("windlass_tick_last_success_timestamp_seconds", "shard" => shard).set(now);
     }
 
     fn check(&self) -> String {
