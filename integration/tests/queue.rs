@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use sha2::Digest as _;
-use windlass_integration::{Name, World, wait, world::IMAGE};
+use windlass_integration::{Name, World, http, wait, world::IMAGE};
 use windlass_proto::v1::{
     CreateWorkspaceRequest, DesiredState, ExplainWorkspaceRequest, ExplainWorkspaceResponse,
     Operation, Phase, Workspace,
@@ -80,6 +80,16 @@ async fn one_start_does_not_wait_for_thirty_of_another_owner() {
     let waiting = told.workspace.unwrap();
     assert_eq!(waiting.operation(), Operation::None);
     assert_eq!(waiting.error_reason, "");
+    wait::until(
+        "those that wait, in the metrics",
+        async || http::get(world.http_address(Name::Wc), "/metrics").await,
+        |text| {
+            let series = "windlass_operations_waiting{operation=\"STARTING\",shard=\"0\"} ";
+            let mut values = text.lines().filter_map(|line| line.strip_prefix(series));
+            values.next().is_some_and(|value| value != "0")
+        },
+    )
+    .await;
 
     world.phase(&bobs, Phase::Running).await;
     let before = world.sql(&format!(

@@ -42,6 +42,15 @@ pub struct Position {
     pub length: usize,
 }
 
+/// How many operations of a kind there are, on all hosts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Depth {
+    /// They hold a place, or find one.
+    pub at_work: usize,
+    /// They wait for one.
+    pub waiting: usize,
+}
+
 /// Everything that holds a place or waits for one.
 #[derive(Debug, Default)]
 pub struct Queue<'a> {
@@ -71,8 +80,7 @@ impl<'a> Queue<'a> {
     /// Those that find no place where there are `places` for each kind on each host.
     pub fn left_waiting(&self, places: usize) -> HashSet<WorkspaceId> {
         let of_lane = |lane: &Lane<'a>| {
-            let held: usize = lane.holding.values().sum();
-            let free = places.saturating_sub(held);
+            let free = lane.free(places);
             // The order matters only where some are left.
             match lane.waiting.len() > free {
                 true => lane.order().split_off(free),
@@ -80,6 +88,18 @@ impl<'a> Queue<'a> {
             }
         };
         self.lanes.values().flat_map(of_lane).collect()
+    }
+
+    /// How many of each kind are at work and how many wait, where there are `places`.
+    pub fn depths(&self, places: usize) -> HashMap<Operation, Depth> {
+        let mut depths: HashMap<Operation, Depth> = HashMap::new();
+        for ((_, operation), lane) in &self.lanes {
+            let begins = lane.free(places).min(lane.waiting.len());
+            let depth = depths.entry(*operation).or_default();
+            depth.at_work += lane.held() + begins;
+            depth.waiting += lane.waiting.len() - begins;
+        }
+        depths
     }
 
     /// Where a workspace stands; `None` if it does not wait.
@@ -96,6 +116,14 @@ impl<'a> Queue<'a> {
 }
 
 impl Lane<'_> {
+    fn held(&self) -> usize {
+        self.holding.values().sum()
+    }
+
+    fn free(&self, places: usize) -> usize {
+        places.saturating_sub(self.held())
+    }
+
     /// Who waits, next first: turn by turn among the owners; within a turn the owner with fewest waiting goes
     /// first, then who waits longest. The places an owner holds are turns they had. Turns whose place was given
     /// back are not remembered: that is why few go before many, or with a single place one who starts thirty

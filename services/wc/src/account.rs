@@ -13,6 +13,8 @@ use windlass_db::WorkspaceRecord;
 use windlass_domain::{Control, ErrorReason, OpId, Operation, Phase, Shard, WorkspaceId, planner};
 use windlass_service::{TraceContext, trace};
 
+use crate::plan::Depths;
+
 /// Spans of changed rows that one pass makes at most.
 const MAX_SPANS: usize = 100;
 
@@ -91,6 +93,22 @@ pub fn begin_counting() {
             )
             .increment(0);
         }
+    }
+}
+
+/// Tells how many operations of a shard are at work and how many wait.
+pub fn tell_queue(shard: Shard, depths: &Depths) {
+    for &operation in Operation::ALL {
+        if operation == Operation::None {
+            continue;
+        }
+        let depth = depths.get(&operation).copied().unwrap_or_default();
+        let labels = [
+            ("operation", operation.as_str().to_owned()),
+            ("shard", shard.index().to_string()),
+        ];
+        metrics::gauge!("windlass_operations_at_work", &labels).set(depth.at_work as f64);
+        metrics::gauge!("windlass_operations_waiting", &labels).set(depth.waiting as f64);
     }
 }
 
@@ -194,6 +212,7 @@ impl Account {
     /// Another replica counts the shard from now on.
     pub fn over(&mut self, shard: Shard) {
         Census::default().tell(shard);
+        tell_queue(shard, &Depths::default());
         self.living.clear();
         self.operations.clear();
     }

@@ -9,7 +9,7 @@ use windlass_db::WorkspaceRecord;
 use windlass_domain::{
     Control, OpId, Operation, Policy, WorkspaceId,
     planner::{self, Context, Plan},
-    queue::Queue,
+    queue::{Depth, Queue},
 };
 
 use crate::dispatch::CallFailure;
@@ -23,13 +23,17 @@ pub struct Numbers {
     pub places: usize,
 }
 
-/// Plans every workspace of a pass. All that are at work have to be among `records`.
+/// How many operations of each kind are at work and wait.
+pub type Depths = HashMap<Operation, Depth>;
+
+/// Plans every workspace of a pass, and tells how long the queue is. All that are at work have to be among
+/// `records`.
 pub fn plan(
     records: &[WorkspaceRecord],
     mut failures: HashMap<WorkspaceId, CallFailure>,
     numbers: &Numbers,
     now: DateTime<Utc>,
-) -> Vec<Plan> {
+) -> (Vec<Plan>, Depths) {
     let ids = OpIds::new();
     let mut plans: Vec<Plan> = (0..)
         .zip(records)
@@ -47,13 +51,14 @@ pub fn plan(
     for (record, plan) in records.iter().zip(&plans) {
         queue.add(&record.workspace, plan);
     }
+    let depths = queue.depths(numbers.places);
     let waiting = queue.left_waiting(numbers.places);
     for (record, plan) in records.iter().zip(&mut plans) {
         if waiting.contains(&record.workspace.id) {
             plan.wait();
         }
     }
-    plans
+    (plans, depths)
 }
 
 /// A failure that a call told goes before everything else.

@@ -20,10 +20,10 @@ use windlass_domain::{
 use windlass_proto::v1::ReconcileResponse;
 
 use crate::{
-    account::Account,
+    account::{self, Account},
     dispatch::Dispatcher,
     memory::Memory,
-    plan::{self, Numbers},
+    plan::{self, Depths, Numbers},
 };
 
 /// What somebody asks of a pass.
@@ -116,6 +116,7 @@ impl Pass for Reconcile {
         let whole = scope == Scope::Whole;
         let Some(seen) = self.pool.attention(lease.shard, scope).await? else {
             self.memory.nothing(whole);
+            account::tell_queue(lease.shard, &Depths::default());
             if whole {
                 let nobody = std::iter::empty();
                 self.account
@@ -132,7 +133,7 @@ impl Pass for Reconcile {
 
         // Decide.
         let failures = self.dispatcher.failures();
-        let plans = plan::plan(&seen.records, failures, &self.numbers, seen.now);
+        let (plans, depths) = plan::plan(&seen.records, failures, &self.numbers, seen.now);
 
         // Act.
         let mut report = Report::default();
@@ -146,6 +147,7 @@ impl Pass for Reconcile {
         self.account.stored(&held_back);
         let counted = decided.map(|(record, plan)| (record, &plan.next));
         self.account.census(lease.shard, seen.now, whole, counted);
+        account::tell_queue(lease.shard, &depths);
         self.call(
             lease,
             &seen,

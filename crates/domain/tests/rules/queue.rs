@@ -6,7 +6,7 @@ use proptest::{collection::vec, prelude::*};
 use uuid::Uuid;
 use windlass_domain::{
     HostId, Operation, Workspace, WorkspaceId,
-    queue::{Position, Queue},
+    queue::{Depth, Position, Queue},
 };
 
 use crate::support::*;
@@ -69,6 +69,9 @@ fn one_start_does_not_wait_for_ninety_of_another_owner() {
         !left.contains(&id(500)),
         "the one place that is free is his"
     );
+    let (at_work, waiting) = (17, 90);
+    let depth = HashMap::from([(STARTING, Depth { at_work, waiting })]);
+    assert_eq!(queue(&all).depths(17), depth);
 }
 
 #[test]
