@@ -134,6 +134,11 @@ class Rules(unittest.TestCase):
                 self.assertEqual(anchor, rule["alert"].lower())
                 self.assertIn(anchor, runbook)
 
+    def test_one_setting_of_the_overlay_says_where_the_runbook_is(self):
+        bases = {rule["annotations"]["runbook_url"].partition("#")[0] for rule in all_alerts()}
+        self.assertEqual(bases, {"https://change-me.example.com/docs/operations.md"})
+        self.assertNotIn("windlass-runbook", {m["metadata"]["name"] for m in of_kind(overlay("prod"), "ConfigMap")})
+
     def test_no_section_speaks_of_an_alert_that_is_not_there(self):
         sections = re.findall(r"^#+ (Windlass[A-Z]\w+)", (ROOT / "docs/operations.md").read_text(), re.MULTILINE)
         self.assertEqual(set(sections), {rule["alert"] for rule in all_alerts()})
