@@ -84,3 +84,39 @@ impl fmt::Display for Failure {
         write!(f, "{}: {}", self.reason, self.message)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::Policy;
+
+    #[test]
+    fn the_runbook_has_every_reason_and_when_it_is_an_error() {
+        let page = include_str!("../../../docs/operations.md");
+        let (_, rest) = page.split_once("\n| reason | ERROR |").unwrap();
+        // A blank line ends a table.
+        let table = rest.split("\n\n").next().unwrap();
+        let rows: Vec<_> = table
+            .lines()
+            .skip(2)
+            .map(|row| {
+                let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+                (cells[1].to_owned(), cells[2].to_owned())
+            })
+            .collect();
+        let expected: Vec<_> = ErrorReason::ALL
+            .iter()
+            .map(|reason| {
+                let when = match reason.severity() {
+                    Severity::Terminal => "at once".to_owned(),
+                    Severity::Counted => {
+                        format!("after {} in a row", Policy::default().max_retries)
+                    }
+                    Severity::Waiting => "never".to_owned(),
+                };
+                (reason.to_string(), when)
+            })
+            .collect();
+        assert_eq!(rows, expected);
+    }
+}
