@@ -6,7 +6,6 @@ import manifests
 from manifests import WORKLOADS, containers, is_ours, key, labels_of_pods, of_kind, pod_spec, where
 
 ROOT_REASON = "windlass.dev/runs-as-root"
-COORDINATORS = ("observer", "wc", "ttl", "gc")
 CAPABILITIES_OF_HOMES = {
     "CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "MKNOD", "SETFCAP",
 }
@@ -352,10 +351,15 @@ def waves(documents):
         for workload in of_kind(documents, *WORKLOADS)
         for container in containers(workload)
     }
-    order = [("migrate", "agent"), *(("agent", c) for c in COORDINATORS), *((c, "api") for c in COORDINATORS)]
+    order = [("migrate", "agent"), ("agent", "gc")]
+    for coordinator in ("observer", "wc", "ttl"):
+        order += [("agent", coordinator), (coordinator, "api")]
     for earlier, later in order:
         if of_program[earlier] >= of_program[later]:
             yield f"{later} does not come after {earlier}"
+    # gc is ready when a host is registered, by the api: a wave before it would wait for ever.
+    if of_program["gc"] < of_program["api"]:
+        yield "gc comes before api, without which it is not ready"
     for scaler in of_kind(documents, "HorizontalPodAutoscaler"):
         target = scaler["spec"]["scaleTargetRef"]
         for document in documents:

@@ -160,6 +160,10 @@ class RulesFindWhatBreaksThem(unittest.TestCase):
                     document["metadata"].get("annotations", {}).clear()
             return change
 
+        def early_gc(documents, *_):
+            gc = next(d for d in of_kind(documents, "Deployment") if d["metadata"]["name"] == "windlass-gc")
+            gc["metadata"]["annotations"]["argocd.argoproj.io/sync-wave"] = "1"
+
         cases = [
             (policies.probes, drop("livenessProbe")),
             (policies.probes, drop("startupProbe")),
@@ -193,6 +197,7 @@ class RulesFindWhatBreaksThem(unittest.TestCase):
             (policies.waves, late("Secret")),
             (policies.waves, late("HorizontalPodAutoscaler")),
             (policies.waves, late("Deployment")),
+            (policies.waves, early_gc),
             (policies.waves, lambda d, w, c: w["metadata"]["annotations"].update(
                 {"argocd.argoproj.io/sync-wave": "2"})),
         ]
