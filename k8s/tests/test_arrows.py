@@ -4,7 +4,7 @@ import copy
 import unittest
 
 from arrows import Network
-from manifests import OVERLAYS, of_kind, overlay
+from manifests import OVERLAYS, of_kind, overlay, render
 
 COORDINATORS = ("observer", "wc", "ttl", "gc")
 AGENT_CLIENTS = ("api", "observer", "wc", "gc")
@@ -58,6 +58,13 @@ class Arrows(unittest.TestCase):
         listens = {(p[1], port) for p, pod in network.pods.items() for port in pod[2]}
         reached = {a for a in network.outside("Ingress") - into if (a[0], a[2]) in listens}
         self.assertEqual(reached, scraped)
+
+    def test_ingress(self):
+        network = Network(render("tests/ingress"))
+        self.assertEqual(network.inside(), BETWEEN_OURS)
+        out, _ = self.without_dns(network.outside("Egress"))
+        self.assertEqual(out, set())
+        self.assertEqual(network.outside("Ingress"), {("windlass-api", "ingress-nginx", 7400)})
 
     def test_everything_asks_dns_and_nothing_is_left_open(self):
         for name in OVERLAYS:

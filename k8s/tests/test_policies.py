@@ -95,10 +95,20 @@ class Rules(unittest.TestCase):
             self.assertEqual(found - {None}, expected)
 
     def test_the_alternative_way_in_builds_too(self):
-        ingress = manifests.render("tests/ingress")
-        self.assertEqual(list(policies.references(ingress)), [])
-        for document in of_kind(ingress, "Ingress", "NetworkPolicy"):
-            kubernetes_validate.validate(document, OLDEST, strict=True)
+        documents = manifests.render("tests/ingress")
+        for rule in policies.SIMPLE:
+            with self.subTest(rule=rule.__name__):
+                self.assertEqual(list(rule(documents + overlay(SECRETS_EXAMPLE))), [])
+        for document in documents:
+            for version in (OLDEST, kubernetes_validate.latest_version()):
+                kubernetes_validate.validate(document, version, strict=True)
+        # Both ways in lead to the same services, and to no others.
+        (ingress,) = of_kind(documents, "Ingress")
+        (route,) = of_kind(overlay("prod"), "GRPCRoute")
+        paths = [path for rule in ingress["spec"]["rules"] for path in rule["http"]["paths"]]
+        matches = [match["method"]["service"] for rule in route["spec"]["rules"] for match in rule["matches"]]
+        self.assertEqual([(p["path"], p["pathType"]) for p in paths], [(f"/{name}", "Prefix") for name in matches])
+        self.assertEqual(matches, ["windlass.v1.WorkspaceService", "windlass.v1.HostService"])
 
     def test_the_documented_order_of_an_upgrade_finds_its_workloads(self):
         workloads = of_kind(overlay("prod"), *manifests.WORKLOADS)
