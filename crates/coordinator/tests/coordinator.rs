@@ -174,7 +174,7 @@ async fn a_leader_whose_first_pass_hangs_becomes_late() {
         let mut values = text.lines().filter_map(|line| line.rsplit_once(' '));
         let told = "windlass_tick_last_success_timestamp_seconds";
         let found = values.find(|(series, _)| series.starts_with(told));
-        found.map_or(0.0, |(_, value)| value.parse().unwrap())
+        found.map_or(0.0, |(_, value)| value.parse::<f64>().unwrap())
     };
     until("the time from which it is late", || last_success() >= began).await;
 }
