@@ -158,7 +158,10 @@ pub enum WorkspaceCommand {
     #[command(visible_alias = "rm")]
     Delete(DeleteArgs),
     /// Take a deletion back
-    Undelete(IdArgs),
+    Undelete {
+        /// UUID, name or unique prefix of the UUID
+        id: String,
+    },
     /// Make an archive the home again; what is the home now is archived first
     Restore(RestoreArgs),
     /// Follow one workspace, or all

@@ -31,6 +31,8 @@ pub struct Fake {
     pub download: Mutex<Vec<Result<v1::DownloadArchiveResponse, Status>>>,
     /// What ListWorkspaceArchives answers.
     pub archives: Vec<v1::ArchiveInfo>,
+    /// The ids that DeleteWorkspace was called with.
+    pub deleted: Mutex<Vec<String>>,
 }
 
 impl Fake {
@@ -48,6 +50,18 @@ impl Fake {
             ..Connection::default()
         });
         (Client::new(settings.unwrap()), fake)
+    }
+}
+
+impl Fake {
+    fn the_first(
+        &self,
+        fits: impl Fn(&&v1::Workspace) -> bool,
+    ) -> Result<Response<v1::Workspace>, Status> {
+        let found = self.workspaces.iter().find(fits).cloned();
+        found
+            .map(Response::new)
+            .ok_or_else(|| Status::not_found("no such workspace"))
     }
 }
 
@@ -91,10 +105,7 @@ impl WorkspaceService for Fake {
         request: Request<v1::GetWorkspaceRequest>,
     ) -> Result<Response<v1::Workspace>, Status> {
         let id = request.into_inner().id;
-        let found = self.workspaces.iter().find(|w| w.id == id).cloned();
-        found
-            .map(Response::new)
-            .ok_or_else(|| Status::not_found("no such workspace"))
+        self.the_first(|w| w.id == id)
     }
 
     type WatchWorkspacesStream =
@@ -119,11 +130,13 @@ impl WorkspaceService for Fake {
         }
     }
 
+    /// As a repeated create: with the one of that name that there is.
     async fn create_workspace(
         &self,
-        _: Request<v1::CreateWorkspaceRequest>,
+        request: Request<v1::CreateWorkspaceRequest>,
     ) -> Result<Response<v1::Workspace>, Status> {
-        not_here()
+        let name = request.into_inner().workspace.unwrap_or_default().name;
+        self.the_first(|w| w.name == name)
     }
     async fn update_workspace(
         &self,
@@ -133,9 +146,11 @@ impl WorkspaceService for Fake {
     }
     async fn delete_workspace(
         &self,
-        _: Request<v1::DeleteWorkspaceRequest>,
+        request: Request<v1::DeleteWorkspaceRequest>,
     ) -> Result<Response<v1::Workspace>, Status> {
-        not_here()
+        let id = request.into_inner().id;
+        self.deleted.lock().unwrap().push(id.clone());
+        self.the_first(|w| w.id == id)
     }
     async fn undelete_workspace(
         &self,

@@ -7,6 +7,7 @@ use windlass_proto::v1;
 
 use crate::client::{Client, request};
 use crate::error::CliError;
+use crate::values::time;
 
 const PAGE: i32 = 500;
 /// The shortest prefix that is taken for one.
@@ -23,6 +24,14 @@ pub enum Scope {
     Deleted,
     /// As Live, but a prefix of a name does not suffice: for what cannot be taken back easily.
     Careful,
+    /// Deleted ones alone, with the same care.
+    Gone,
+}
+
+impl Scope {
+    fn allows(self, w: &v1::Workspace) -> bool {
+        self != Self::Gone || w.delete_time.is_some()
+    }
 }
 
 /// The workspace meant.
@@ -44,20 +53,27 @@ pub async fn workspace(
     let shown: &[bool] = match scope {
         Scope::Deleted => &[false, true],
         Scope::Live | Scope::Careful => &[false],
+        Scope::Gone => &[true],
     };
+    // A deleted one's name is exact too: it wins over a prefix of a live one's.
     for &deleted in shown {
         let named = list(client, &format!("name = \"{text}\""), "", deleted, None).await?;
-        if let Some(found) = choose(text, named, scope)? {
+        if let Some(found) = exactly(text, named, scope)? {
             return Ok(found);
         }
-        if text.len() >= SHORTEST {
+    }
+    if text.len() >= SHORTEST {
+        for &deleted in shown {
             let all = list(client, "", "", deleted, None).await?;
-            if let Some(found) = choose(text, all, scope)? {
+            if let Some(found) = by_prefix(text, all, scope)? {
                 return Ok(found);
             }
         }
     }
-    Err(CliError::NotFound(format!("no workspace {text:?}")))
+    let deleted = if scope == Scope::Gone { "deleted " } else { "" };
+    Err(CliError::NotFound(format!(
+        "no {deleted}workspace {text:?}"
+    )))
 }
 
 /// Letters, digits and hyphens: names and UUIDs have no others, and a filter has to be safe from them.
@@ -65,23 +81,45 @@ fn could_be_one(text: &str) -> bool {
     !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
 }
 
-/// The one candidate `text` means, if any does.
-fn choose(
+/// The one of that name; the one deleted last if an owner deleted several of it.
+fn exactly(
     text: &str,
     candidates: Vec<v1::Workspace>,
     scope: Scope,
 ) -> Result<Option<v1::Workspace>, CliError> {
-    let (exact, others): (Vec<_>, Vec<_>) = candidates.into_iter().partition(|w| w.name == text);
-    let mut fitting = if exact.is_empty() && text.len() >= SHORTEST {
-        let lower = text.to_ascii_lowercase();
-        let by_name = scope != Scope::Careful;
-        others
-            .into_iter()
-            .filter(|w| w.id.starts_with(&lower) || (by_name && w.name.starts_with(text)))
-            .collect()
-    } else {
-        exact
-    };
+    let fits = |w: &v1::Workspace| scope.allows(w) && w.name == text;
+    let mut fitting: Vec<_> = candidates.into_iter().filter(fits).collect();
+    let owner = fitting.first().map(|w| w.owner.clone());
+    let one_after_the_other =
+        |w: &v1::Workspace| w.delete_time.is_some() && Some(&w.owner) == owner.as_ref();
+    if fitting.iter().all(one_after_the_other) {
+        fitting.sort_by_key(|w| time(w.delete_time.as_ref()));
+        return Ok(fitting.pop());
+    }
+    the_only(text, fitting)
+}
+
+/// The one whose id or, without care, name begins so.
+fn by_prefix(
+    text: &str,
+    candidates: Vec<v1::Workspace>,
+    scope: Scope,
+) -> Result<Option<v1::Workspace>, CliError> {
+    let lower = text.to_ascii_lowercase();
+    let by_name = matches!(scope, Scope::Live | Scope::Deleted);
+    let begins =
+        |w: &v1::Workspace| w.id.starts_with(&lower) || (by_name && w.name.starts_with(text));
+    let fitting = candidates
+        .into_iter()
+        .filter(|w| scope.allows(w) && begins(w))
+        .collect();
+    the_only(text, fitting)
+}
+
+fn the_only(
+    text: &str,
+    mut fitting: Vec<v1::Workspace>,
+) -> Result<Option<v1::Workspace>, CliError> {
     if fitting.len() > 1 {
         return Err(ambiguous(text, &fitting));
     }
@@ -162,36 +200,78 @@ mod tests {
             .collect()
     }
 
-    fn chosen(text: &str, scope: Scope) -> Option<String> {
+    fn deleted(id: &str, name: &str, seconds: i64) -> v1::Workspace {
+        let mut all = some(&[(id, name)]);
+        all[0].delete_time = Some(prost_types::Timestamp { seconds, nanos: 0 });
+        all.remove(0)
+    }
+
+    /// What each scope makes of a text, by id; `-` where it fits nothing.
+    async fn meant(all: &[v1::Workspace], text: &str, scope: Scope) -> String {
+        let fake = crate::fake::Fake {
+            workspaces: all.to_vec(),
+            ..Default::default()
+        };
+        let (client, _) = fake.serve().await;
+        match workspace(&client, text, scope).await {
+            Ok(found) => found.id,
+            Err(CliError::NotFound(_)) => "-".to_owned(),
+            Err(other) => panic!("{text}: {other}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn names_win_over_prefixes() {
         let all = some(&[
             ("0b1f34bd", "demo"),
             ("0b1f99aa", "demo-two"),
             ("77aa0000", "abcd"),
         ]);
-        choose(text, all, scope).unwrap().map(|w| w.id)
+        for (text, id) in [
+            ("demo", "0b1f34bd"),
+            ("demo-", "0b1f99aa"),
+            ("0b1f3", "0b1f34bd"),
+            ("0B1F9", "0b1f99aa"),
+            ("77", "-"),
+            ("nobody", "-"),
+        ] {
+            assert_eq!(meant(&all, text, Scope::Live).await, id, "{text}");
+        }
     }
 
-    #[test]
-    fn names_win_over_prefixes() {
-        assert_eq!(chosen("demo", Scope::Live).as_deref(), Some("0b1f34bd"));
-        assert_eq!(chosen("demo-", Scope::Live).as_deref(), Some("0b1f99aa"));
-        assert_eq!(chosen("0b1f3", Scope::Live).as_deref(), Some("0b1f34bd"));
-        assert_eq!(chosen("0B1F9", Scope::Live).as_deref(), Some("0b1f99aa"));
-        assert_eq!(chosen("77", Scope::Live), None);
-        assert_eq!(chosen("nobody", Scope::Live), None);
+    #[tokio::test]
+    async fn a_deleted_ones_name_wins_over_a_live_ones_prefix() {
+        let mut all = some(&[("0b1f34bd", "demo-two")]);
+        all.push(deleted("1aaa0000", "demo", 2));
+        all.push(deleted("2aaa0000", "demo", 3));
+        all.push(deleted("3aaa0000", "demo", 1));
+        assert_eq!(meant(&all, "demo", Scope::Deleted).await, "2aaa0000");
+        assert_eq!(meant(&all, "demo", Scope::Gone).await, "2aaa0000");
+        assert_eq!(meant(&all, "demo", Scope::Live).await, "0b1f34bd");
+        assert_eq!(meant(&all, "demo-", Scope::Deleted).await, "0b1f34bd");
+        // A live one of the name wins over them all.
+        all.extend(some(&[("4aaa0000", "demo")]));
+        assert_eq!(meant(&all, "demo", Scope::Deleted).await, "4aaa0000");
     }
 
-    #[test]
-    fn care_takes_no_prefix_of_a_name() {
-        assert_eq!(chosen("abc", Scope::Live).as_deref(), Some("77aa0000"));
-        assert_eq!(chosen("abc", Scope::Careful), None);
-        assert_eq!(chosen("77aa", Scope::Careful).as_deref(), Some("77aa0000"));
+    #[tokio::test]
+    async fn care_takes_no_prefix_of_a_name() {
+        let mut all = some(&[("77aa0000", "abcd")]);
+        assert_eq!(meant(&all, "abc", Scope::Live).await, "77aa0000");
+        assert_eq!(meant(&all, "abc", Scope::Careful).await, "-");
+        assert_eq!(meant(&all, "77aa", Scope::Careful).await, "77aa0000");
+        all.push(deleted("88aa0000", "efgh", 1));
+        assert_eq!(meant(&all, "efg", Scope::Gone).await, "-");
+        assert_eq!(meant(&all, "88aa", Scope::Gone).await, "88aa0000");
+        // No live one is meant, whatever it is called.
+        assert_eq!(meant(&all, "abcd", Scope::Gone).await, "-");
+        assert_eq!(meant(&all, "77aa", Scope::Gone).await, "-");
     }
 
     #[test]
     fn what_fits_several_lists_them() {
         let all = some(&[("0b1f34bd", "one"), ("0b1f99aa", "two")]);
-        let error = choose("0b1f", all, Scope::Live).unwrap_err();
+        let error = by_prefix("0b1f", all, Scope::Live).unwrap_err();
         assert_eq!(error.exit_code(), 2);
         let text = error.to_string();
         assert!(
@@ -200,7 +280,10 @@ mod tests {
         );
         // Two owners may have the same name.
         let same = some(&[("1", "demo"), ("2", "demo")]);
-        assert!(choose("demo", same, Scope::Live).is_err());
+        assert!(exactly("demo", same, Scope::Live).is_err());
+        let mut gone = vec![deleted("1", "demo", 1), deleted("2", "demo", 2)];
+        gone[0].owner = "bob".to_owned();
+        assert!(exactly("demo", gone, Scope::Gone).is_err());
     }
 
     #[test]

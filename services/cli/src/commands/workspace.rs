@@ -35,8 +35,8 @@ pub async fn run(
         WorkspaceCommand::Archive(args) => go(client, args, Desired::Archived, output).await,
         WorkspaceCommand::Update(args) => update(client, args, output).await,
         WorkspaceCommand::Delete(args) => delete(client, args, output).await,
-        WorkspaceCommand::Undelete(args) => {
-            let id = deleted_one(client, &args.id).await?;
+        WorkspaceCommand::Undelete { id } => {
+            let id = resolve::workspace(client, &id, Scope::Gone).await?.id;
             let message = v1::UndeleteWorkspaceRequest { id };
             let answer = client
                 .workspaces()?
@@ -255,8 +255,7 @@ async fn delete(client: &Client, args: DeleteArgs, output: Output) -> Result<(),
     let before = match resolve::workspace(client, &args.id, Scope::Careful).await {
         // Deleting again is no error, and may add discard_home.
         Err(CliError::NotFound(_)) if args.discard_home => {
-            let id = deleted_one(client, &args.id).await?;
-            resolve::workspace(client, &id, Scope::Deleted).await?
+            resolve::workspace(client, &args.id, Scope::Gone).await?
         }
         other => other?,
     };
@@ -280,22 +279,6 @@ async fn delete(client: &Client, args: DeleteArgs, output: Output) -> Result<(),
         .await;
     let after = answer.map_err(client.api_error())?.into_inner();
     wait_and_print(client, after, Goal::Deleted, args.wait, output).await
-}
-
-/// The id of a deleted workspace by id or name; the one deleted last if several had the name.
-async fn deleted_one(client: &Client, text: &str) -> Result<String, CliError> {
-    if uuid::Uuid::try_parse(text).is_ok() {
-        return Ok(text.to_owned());
-    }
-    let all = resolve::list(client, "", "", true, None).await?;
-    let newest = all
-        .into_iter()
-        .filter(|w| w.delete_time.is_some() && w.name == text)
-        .max_by_key(|w| time(w.delete_time.as_ref()));
-    match newest {
-        Some(workspace) => Ok(workspace.id),
-        None => Ok(resolve::workspace(client, text, Scope::Deleted).await?.id),
-    }
 }
 
 async fn watch(client: &Client, id: Option<String>, output: Output) -> Result<(), CliError> {
@@ -350,13 +333,69 @@ mod tests {
 
     use super::*;
     use crate::args::{Cli, Command};
+    use crate::fake::Fake;
 
-    fn update(line: &str) -> UpdateArgs {
+    fn parsed(line: &str) -> WorkspaceCommand {
         let cli = Cli::try_parse_from(line.split_whitespace()).unwrap();
         match cli.command {
-            Command::Workspace(WorkspaceCommand::Update(args)) => args,
+            Command::Workspace(command) => command,
             other => panic!("{other:?}"),
         }
+    }
+
+    fn update(line: &str) -> UpdateArgs {
+        match parsed(line) {
+            WorkspaceCommand::Update(args) => args,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn workspace(id: &str, name: &str, deleted: bool) -> v1::Workspace {
+        v1::Workspace {
+            id: id.to_owned(),
+            name: name.to_owned(),
+            delete_time: deleted.then(prost_types::Timestamp::default),
+            ..v1::Workspace::default()
+        }
+    }
+
+    /// Runs a command; its exit code, and the ids that were deleted.
+    async fn ran(workspaces: &[v1::Workspace], line: &str) -> (u8, Vec<String>) {
+        let fake = Fake {
+            workspaces: workspaces.to_vec(),
+            ..Fake::default()
+        };
+        let (client, fake) = fake.serve().await;
+        let result = run(&client, parsed(line), Output::Id).await;
+        let deleted = fake.deleted.lock().unwrap().clone();
+        (
+            result.map_or_else(|error| error.exit_code(), |()| 0),
+            deleted,
+        )
+    }
+
+    #[tokio::test]
+    async fn discarding_a_home_takes_no_prefix_of_a_name() {
+        let all = [
+            workspace("0b1f34bd", "demo", false),
+            workspace("1b1f34bd", "gone", true),
+        ];
+        let rm = |text: &str| format!("windlass ws rm {text} --discard-home --yes --no-wait");
+        for nobody in ["dem", "gon"] {
+            assert_eq!(ran(&all, &rm(nobody)).await, (3, vec![]), "{nobody}");
+        }
+        for (text, id) in [
+            ("demo", "0b1f34bd"),
+            ("gone", "1b1f34bd"),
+            ("1b1f", "1b1f34bd"),
+        ] {
+            assert_eq!(
+                ran(&all, &rm(text)).await,
+                (0, vec![id.to_owned()]),
+                "{text}"
+            );
+        }
+        assert_eq!(ran(&all, "windlass ws undelete demo").await.0, 3);
     }
 
     #[test]
