@@ -70,6 +70,10 @@ fn judge(w: &v1::Workspace, goal: Goal) -> Verdict {
         },
         Goal::Reached(wanted) | Goal::Restored(wanted) => {
             let waits = matches!(goal, Goal::Restored(_)) && !w.restore_key.is_empty();
+            // Nobody waits for this by such a goal: the wish was of before the deletion.
+            if w.desired_state() == v1::DesiredState::Deleted {
+                return Verdict::Superseded(format!("{} is deleted by now", w.name));
+            }
             if w.phase() == v1::Phase::Error {
                 return Verdict::Broken(broken(w));
             }
@@ -90,6 +94,18 @@ fn judge(w: &v1::Workspace, goal: Goal) -> Verdict {
             }
         }
     }
+}
+
+/// Whether another attempt may fare better than one that failed so: the server restarts, say.
+pub fn passing(status: &tonic::Status) -> bool {
+    matches!(
+        status.code(),
+        Code::Unavailable
+            | Code::Unknown
+            | Code::Cancelled
+            | Code::Internal
+            | Code::DeadlineExceeded
+    )
 }
 
 /// Why a workspace is in ERROR, and what helps.
@@ -178,11 +194,7 @@ impl Watch<'_> {
                     Code::NotFound if self.goal == Goal::Deleted => return Ok(self.last.clone()),
                     // Too old to resume from: begin with the current state.
                     Code::InvalidArgument if !resume_token.is_empty() => resume_token.clear(),
-                    Code::Unavailable
-                    | Code::Unknown
-                    | Code::Cancelled
-                    | Code::Internal
-                    | Code::DeadlineExceeded => {}
+                    _ if passing(&status) => {}
                     _ => return Err(self.client.api_error()(status)),
                 },
             }
@@ -302,6 +314,11 @@ mod tests {
             other,
             Verdict::Superseded("demo is desired to be STANDBY by now".to_owned())
         );
+        let deleted = workspace(P::Deleting, O::Deleting, D::Deleted);
+        for goal in [goal, Goal::Reached(D::Deleted), Goal::Restored(D::Deleted)] {
+            let verdict = judge(&deleted, goal);
+            assert!(matches!(verdict, Verdict::Superseded(_)), "{verdict:?}");
+        }
     }
 
     #[test]

@@ -1,7 +1,10 @@
 //! `windlass workspace`.
 
+use std::time::Duration;
+
 use chrono::Utc;
 use prost_types::FieldMask;
+use tonic::{Code, Status, Streaming};
 use windlass_proto::v1;
 
 use super::{confirmed, restore};
@@ -15,6 +18,10 @@ use crate::output::{self, json, outln, table};
 use crate::resolve::{self, Scope};
 use crate::values::{Ttl, relative, time, wire_duration};
 use crate::wait::{self, Goal};
+
+/// Until a watch that ended is resumed: from the one to the other, as long as nobody answers.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// Runs one of them.
 pub async fn run(
@@ -151,6 +158,12 @@ async fn create(client: &Client, args: CreateArgs, output: Output) -> Result<(),
         .create_workspace(request(message))
         .await;
     let created = answer.map_err(client.api_error())?.into_inner();
+    if created.delete_time.is_some() {
+        return Err(CliError::Failed(format!(
+            "{} ({}) was created with this request id and is deleted since: use another one",
+            created.name, created.id
+        )));
+    }
     // A repeated create answers with the workspace of then, which may be wanted otherwise by now.
     let goal = Goal::Reached(created.desired_state());
     wait_and_print(client, created, goal, args.wait, output).await
@@ -287,24 +300,52 @@ async fn watch(client: &Client, id: Option<String>, output: Output) -> Result<()
         None => String::new(),
     };
     let mut resume_token = String::new();
+    // None until it was open once: what cannot begin fails at once, what ended is resumed.
+    let mut pause: Option<Duration> = None;
     loop {
         let message = v1::WatchWorkspacesRequest {
             id: id.clone(),
             resume_token: resume_token.clone(),
         };
-        let answer = client.workspaces()?.watch_workspaces(message).await;
-        let mut stream = answer.map_err(client.api_error())?.into_inner();
-        // However the stream ends, it is resumed; only a call that is refused ends the watch.
-        while let Ok(Some(message)) = stream.message().await {
-            if let Some(workspace) = &message.workspace {
-                print_change(workspace, output);
+        let ended = match client.workspaces()?.watch_workspaces(message).await {
+            Ok(answer) => {
+                pause = Some(FIRST_PAUSE);
+                print_changes(answer.into_inner(), &mut resume_token, output).await
             }
-            if !message.resume_token.is_empty() {
-                resume_token = message.resume_token;
+            Err(status) => Err(status),
+        };
+        match (ended, pause) {
+            // Too old to resume from: begin with the current state.
+            (Err(status), _)
+                if status.code() == Code::InvalidArgument && !resume_token.is_empty() =>
+            {
+                resume_token.clear();
             }
+            (Err(status), Some(now)) if wait::passing(&status) => {
+                tokio::time::sleep(now).await;
+                pause = Some((now * 2).min(LONGEST_PAUSE));
+            }
+            (Err(status), _) => return Err(client.api_error()(status)),
+            (Ok(()), _) => tokio::time::sleep(FIRST_PAUSE).await,
         }
-        tokio::time::sleep(std::time::Duration::from_millis(500)).await;
     }
+}
+
+/// Prints what a stream tells, to its end.
+async fn print_changes(
+    mut stream: Streaming<v1::WatchWorkspacesResponse>,
+    resume_token: &mut String,
+    output: Output,
+) -> Result<(), Status> {
+    while let Some(message) = stream.message().await? {
+        if let Some(workspace) = &message.workspace {
+            print_change(workspace, output);
+        }
+        if !message.resume_token.is_empty() {
+            *resume_token = message.resume_token;
+        }
+    }
+    Ok(())
 }
 
 fn print_change(w: &v1::Workspace, output: Output) {
@@ -333,7 +374,7 @@ mod tests {
 
     use super::*;
     use crate::args::{Cli, Command};
-    use crate::fake::Fake;
+    use crate::fake::{Fake, Script};
 
     fn parsed(line: &str) -> WorkspaceCommand {
         let cli = Cli::try_parse_from(line.split_whitespace()).unwrap();
@@ -396,6 +437,48 @@ mod tests {
             );
         }
         assert_eq!(ran(&all, "windlass ws undelete demo").await.0, 3);
+    }
+
+    #[tokio::test]
+    async fn a_create_whose_workspace_is_deleted_since_fails_at_once() {
+        let all = [workspace("1b1f34bd", "gone", true)];
+        let create = "windlass ws create gone --request-id 0b1f34bd-6ac7-4f15-9a8b-2b4c3c1e7a01";
+        assert_eq!(ran(&all, create).await.0, 1);
+        assert_eq!(ran(&all, &format!("{create} --no-wait")).await.0, 1);
+    }
+
+    async fn watched(scripts: Vec<Script>) -> (String, Vec<String>) {
+        let fake = Fake {
+            scripts: std::sync::Mutex::new(scripts.into()),
+            ..Fake::default()
+        };
+        let (client, fake) = fake.serve().await;
+        let error = watch(&client, None, Output::Id).await.unwrap_err();
+        let resumed = fake.resumed.lock().unwrap().clone();
+        (error.to_string(), resumed)
+    }
+
+    #[tokio::test]
+    async fn a_watch_that_was_open_outlives_the_api() {
+        let told = |token: &str| {
+            Ok(vec![v1::WatchWorkspacesResponse {
+                resume_token: token.to_owned(),
+                ..v1::WatchWorkspacesResponse::default()
+            }])
+        };
+        let (error, resumed) = watched(vec![
+            told("here"),
+            Err(Status::unavailable("restarts")),
+            Err(Status::invalid_argument("too old")),
+            told("there"),
+            Err(Status::unauthenticated("revoked")),
+        ])
+        .await;
+        assert!(error.contains("revoked"), "{error}");
+        assert_eq!(resumed, ["", "here", "here", "", "there"]);
+        let (error, resumed) = watched(vec![Err(Status::unavailable("not up"))]).await;
+        assert!(error.contains("not up"), "{error}");
+        assert_eq!(resumed, [""]);
     }
 
     #[test]
