@@ -142,7 +142,7 @@ fn same(given: &[u8], secret: &[u8]) -> bool {
 }
 
 /// The token of an `authorization` header; the scheme's case does not matter.
-pub(crate) fn bearer(headers: &http::HeaderMap) -> Option<&str> {
+pub fn bearer(headers: &http::HeaderMap) -> Option<&str> {
     let value = headers.get(http::header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, token) = value.split_once(' ')?;
     let token = token.trim();

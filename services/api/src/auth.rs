@@ -6,21 +6,32 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
-use tonic::Status;
+use tonic::{Request, Status};
 use windlass_db::Pool;
 use windlass_service::{
     Authenticator, Identity,
-    auth::{invalid_token, missing_token},
+    auth::{bearer, invalid_token, missing_token},
 };
 
 use crate::errors;
 
 /// How long a token that was looked up is not looked up again.
-const FRESH: Duration = Duration::from_secs(10);
+pub const FRESH: Duration = Duration::from_secs(10);
 /// Tokens remembered at most.
 const CAPACITY: usize = 4096;
 
-type Digest256 = [u8; 32];
+/// What is kept of a token.
+pub type Digest256 = [u8; 32];
+
+/// The token that a request came with.
+pub fn token_of<T>(request: &Request<T>) -> Result<Digest256, Status> {
+    let token = bearer(request.metadata().as_ref()).ok_or_else(missing_token)?;
+    Ok(digest(token))
+}
+
+fn digest(token: &str) -> Digest256 {
+    Sha256::digest(token.as_bytes()).into()
+}
 
 #[derive(Debug)]
 pub struct TokenAuthenticator {
@@ -46,7 +57,7 @@ impl TokenAuthenticator {
 impl Authenticator for TokenAuthenticator {
     async fn authenticate(&self, bearer: Option<&str>) -> Result<Identity, Status> {
         let token = bearer.ok_or_else(missing_token)?;
-        let sha256: Digest256 = Sha256::digest(token.as_bytes()).into();
+        let sha256 = digest(token);
         if let Some(identity) = self.cache().get(&sha256, Instant::now()) {
             return Ok(identity);
         }

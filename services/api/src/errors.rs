@@ -8,7 +8,7 @@ use windlass_db::{
 use windlass_proto::convert::InvalidField;
 use windlass_service::{
     ErrorKind,
-    error::{internal, invalid_argument, refuse, status},
+    error::{TOKEN_INVALID, internal, invalid_argument, refuse, status},
 };
 
 /// PostgreSQL is away.
@@ -35,6 +35,15 @@ pub fn database(error: DbError) -> Status {
 
 pub fn invalid(error: InvalidField) -> Status {
     invalid_argument(&error.field, error.description)
+}
+
+/// A watch whose token is void by now.
+pub fn watch_void() -> Status {
+    refuse(
+        ErrorKind::Unauthenticated,
+        TOKEN_INVALID,
+        "the token is not valid any more, or its user may see less",
+    )
 }
 
 /// A watch whose client takes nothing.

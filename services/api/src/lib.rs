@@ -74,6 +74,8 @@ pub async fn run(
     tasks.spawn("publisher", publishing.run(tasks.shutdown()));
     let watch = watch::Watch::new(pool.clone(), changes.bell());
     tasks.spawn("watch", watch.clone().poll(changes, tasks.shutdown()));
+    let check = watch.clone().check_tokens(tasks.shutdown());
+    tasks.spawn("watchers' tokens", check);
 
     let authenticator = Arc::new(auth::TokenAuthenticator::new(pool.clone()));
     let token = config.service_token.as_deref();

@@ -11,6 +11,7 @@
 //! resume. Few of them read for themselves at a time, so that a thousand that reconnect leave connections
 //! for others.
 
+mod passes;
 mod token;
 mod watcher;
 
@@ -29,7 +30,8 @@ use windlass_db::{
 use windlass_domain::{UserId, WorkspaceId};
 use windlass_proto::{convert::InvalidField, v1};
 
-use crate::{errors, present};
+use crate::{access::Caller, auth::Digest256, errors, present};
+use passes::Passes;
 use watcher::Watcher;
 
 /// How often is looked without a hint.
@@ -91,6 +93,7 @@ pub struct Watch {
     position: Arc<Mutex<Position>>,
     bell: Arc<Notify>,
     readers: Arc<Semaphore>,
+    passes: Passes,
     stall: Duration,
 }
 
@@ -102,6 +105,7 @@ impl Watch {
             position: Arc::default(),
             bell,
             readers: Arc::new(Semaphore::new(READERS)),
+            passes: Passes::default(),
             stall: STALL,
         }
     }
@@ -122,6 +126,15 @@ impl Watch {
                 tracing::debug!("watchers wait: {error}");
             }
         }
+    }
+
+    /// Ends the watchers whose tokens are void.
+    pub async fn check_tokens(self, shutdown: CancellationToken) -> anyhow::Result<()> {
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = self.passes.follow(&self.pool) => {}
+        }
+        Ok(())
     }
 
     /// Reads once what changed, if anybody watches.
@@ -187,13 +200,15 @@ impl Watch {
         Ok(batches)
     }
 
-    /// Begins a watch of one owner's workspaces or all, of one workspace or all.
+    /// Begins a watch of what the caller sees, of one workspace or all.
     pub async fn open(
         &self,
-        owner: Option<UserId>,
+        caller: Caller,
+        token: Digest256,
         id: Option<WorkspaceId>,
         resume_token: &str,
     ) -> Result<Stream, Status> {
+        let owner = caller.view();
         let scope = WatchScope { owner, id };
         let wrong = |why| errors::invalid(InvalidField::new("resume_token", why));
         let since = match resume_token {
@@ -209,7 +224,8 @@ impl Watch {
         let (sender, receiver) = tokio::sync::mpsc::channel(BUFFER);
         let (failed, failure) = oneshot::channel();
         let watcher = Watcher::new(self.clone(), scope, batches, sender);
-        tokio::spawn(watcher.run(since, horizon, failed));
+        let pass = self.passes.issue(caller, token);
+        tokio::spawn(watcher.run(since, horizon, pass, failed));
         // Why it ended comes past a buffer that may be full.
         let end = futures::stream::once(failure).filter_map(async |end| end.ok().map(Err));
         Ok(ReceiverStream::new(receiver).chain(end).boxed())

@@ -19,6 +19,7 @@ use windlass_service::{Identity, error::internal};
 use crate::{
     access::Caller,
     archives::{Archives, Download},
+    auth::token_of,
     config::Settings,
     errors, explain, filter, page, present,
     publish::Publisher,
@@ -256,6 +257,7 @@ impl WorkspaceService for Workspaces {
         request: Request<v1::WatchWorkspacesRequest>,
     ) -> Answer<Stream> {
         let caller = Caller::of(&request)?;
+        let token = token_of(&request)?;
         let request = request.into_inner();
         let id = if request.id.is_empty() {
             None
@@ -265,7 +267,7 @@ impl WorkspaceService for Workspaces {
         };
         let stream = self
             .watch
-            .open(caller.view(), id, &request.resume_token)
+            .open(caller, token, id, &request.resume_token)
             .await?;
         Ok(Response::new(stream))
     }

@@ -1,6 +1,6 @@
 //! One watcher: its first state, then what concerns it of every batch.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tokio::sync::{
     broadcast::{self, error::RecvError},
@@ -11,7 +11,7 @@ use windlass_db::read::{Change, WatchScope, WatchToken};
 use windlass_domain::WorkspaceId;
 use windlass_proto::v1;
 
-use super::{Batch, Item, PAGE, Watch, token};
+use super::{Batch, Item, PAGE, Watch, passes::Pass, token};
 use crate::errors;
 
 /// How often a watcher that hears nothing gets a newer token.
@@ -58,9 +58,14 @@ impl Watcher {
         mut self,
         since: Option<WatchToken>,
         horizon: WatchToken,
+        pass: Arc<Pass>,
         failed: oneshot::Sender<Status>,
     ) {
-        if let Err(End::Failed(status)) = self.follow(since, horizon).await {
+        let end = tokio::select! {
+            end = self.follow(since, horizon) => end,
+            () = pass.void() => Err(errors::watch_void().into()),
+        };
+        if let Err(End::Failed(status)) = end {
             // A client that is gone needs no reason.
             let _ = failed.send(status);
         }
@@ -237,8 +242,6 @@ impl Watcher {
 
 #[cfg(test)]
 mod tests {
-    use std::{sync::Arc, time::Duration};
-
     use tokio::sync::Notify;
     use windlass_db::Pool;
     use windlass_service::reason_of;

@@ -322,6 +322,55 @@ async fn a_change_is_read_once_for_all_watchers() {
     }
 }
 
+/// A token that is revoked, and an admin who is none any more; all tokens are looked up at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watch_ends_soon_after_its_token() {
+    let db = crate::common::database().await;
+    db.sql("ALTER ROLE windlass_api SET log_statement = 'all'")
+        .await;
+    let server = crate::common::serve(db.api_config()).await;
+    let (ann, bob) = (server.workspaces("ann"), server.workspaces("bob"));
+    let root = server.workspaces("root");
+    let a = create(&ann, "a").await;
+    let mut ended = Vec::new();
+    for n in 0..60 {
+        let (client, id) = [(&ann, ""), (&ann, a.id.as_str()), (&root, "")][n % 3];
+        ended.push(open(client, id, "").await);
+    }
+    let mut stays = open(&bob, "", "").await;
+    for watcher in ended.iter_mut().chain([&mut stays]) {
+        watcher.first().await;
+    }
+    let log = db.config.dir.join("postgres.log");
+    let lookups = || {
+        let log = std::fs::read_to_string(&log).unwrap();
+        let lookup = |line: &&str| line.contains("execute") && line.contains("\"tokens\"");
+        log.lines().filter(lookup).count()
+    };
+    let before = lookups();
+    assert!(before > 0, "statements are logged");
+    db.sql(
+        "UPDATE users SET role = 'user' WHERE name = 'root';
+         UPDATE tokens SET revoked_at = now()
+         WHERE user_id = (SELECT id FROM users WHERE name = 'ann')",
+    )
+    .await;
+    for watcher in &mut ended {
+        let end = loop {
+            let next = tokio::time::timeout(PATIENCE, watcher.0.message()).await;
+            match next.expect("an end in time") {
+                Ok(Some(message)) => assert_eq!(message.workspace, None),
+                end => break end,
+            }
+        };
+        refused(end, Code::Unauthenticated, "TOKEN_INVALID");
+    }
+    let cost = lookups() - before;
+    assert!(cost <= 4, "{cost} lookups for {} watchers", ended.len());
+    create(&bob, "b").await;
+    stays.until(|w| w.name == "b").await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn many_rows_come_in_pages() {
     let env = env().await;
