@@ -7,6 +7,7 @@
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -318,7 +319,8 @@ fn reap(pid: i32, child: &Mutex<Option<Child>>, told: &watch::Sender<Option<Exit
 }
 
 /// The pid file holds the pid alone, for scripts; its companion the start time, which with the pid is the
-/// process's identity. The companion is written first: a pid file without it names nobody.
+/// process's identity. The companion is written first: a pid file without it names nobody. Everybody may read
+/// them: who comes next need not be root, as we may have been.
 fn write_pid(path: &Path, pid: i32) -> io::Result<()> {
     let started = proc_fs::start_time(pid).unwrap_or_default();
     for (path, number) in [
@@ -328,6 +330,8 @@ fn write_pid(path: &Path, pid: i32) -> io::Result<()> {
         let parent = path.parent().unwrap_or(Path::new("."));
         let mut file = tempfile::NamedTempFile::new_in(parent)?;
         writeln!(file, "{number}")?;
+        let readable = fs::Permissions::from_mode(0o644);
+        file.as_file().set_permissions(readable)?;
         file.persist(path).map_err(|e| e.error)?;
     }
     Ok(())
@@ -350,8 +354,9 @@ fn remove_pid(path: &Path) {
 }
 
 /// Ends what a killed earlier run left running under this pid file (written by [`Process::spawn`]): SIGTERM,
-/// then after `grace` SIGKILL. Says whether there was such a process. A pid that now belongs to another
-/// process is left alone.
+/// then after `grace` SIGKILL. One that is not ours to signal (root's) is only waited for. Says whether there
+/// was such a process; as long as it lives it keeps its pid file. A pid that now belongs to another process is
+/// left alone.
 pub async fn stop_stale(pid_file: &Path, grace: Duration) -> bool {
     let Some((pid, started)) = read_pid(pid_file) else {
         return false;
@@ -360,12 +365,14 @@ pub async fn stop_stale(pid_file: &Path, grace: Duration) -> bool {
     let found = !gone();
     if found {
         tracing::info!(pid, "stopping what an earlier run left");
-        proc_fs::signal(pid, Signal::TERM);
-        if !proc_fs::wait_until(grace, gone).await && !gone() {
+        let ours = proc_fs::signal(pid, Signal::TERM);
+        if !proc_fs::wait_until(grace, gone).await && ours {
             proc_fs::signal(pid, Signal::KILL);
             proc_fs::wait_until(grace, gone).await;
         }
     }
-    remove_pid(pid_file);
+    if gone() {
+        remove_pid(pid_file);
+    }
     found
 }

@@ -1,5 +1,6 @@
 use std::fs;
 use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -24,6 +25,10 @@ async fn stop_asks_first_and_kills_then() {
     eventually("it is up", || process.log_tail() == "up").await;
     let pid = fs::read_to_string(dir.path().join("pid")).unwrap();
     assert_eq!(pid.lines().next().unwrap(), process.pid().to_string());
+    for file in ["pid", "pid.started"] {
+        let mode = fs::metadata(dir.path().join(file)).unwrap().permissions();
+        assert_eq!(mode.mode() & 0o777, 0o644, "{file}");
+    }
     let exit = process.stop(Signal::TERM, Duration::from_secs(20)).await;
     assert_eq!(exit.unwrap().code(), Some(7));
     assert_eq!(process.log_tail(), "up | bye");

@@ -26,6 +26,8 @@ use crate::error::CliError;
 const ORDER: [&str; 6] = ["agent", "observer", "wc", "ttl", "gc", "api"];
 const READY: Duration = Duration::from_secs(60);
 const MIGRATED: Duration = Duration::from_secs(300);
+/// Longer than root's helper gives the agent to end.
+const HELPER_GRACE: Duration = Duration::from_secs(15);
 /// A service that ended this often before it was ready will not become so.
 const HOPELESS: u32 = 3;
 
@@ -56,11 +58,17 @@ impl Programs {
     }
 }
 
-/// Ends services of an earlier, killed run, so that their ports are free.
+/// Ends services of an earlier, killed run, so that their ports are free. Root's agent we may not signal: its
+/// helper ends it as soon as it sees that we were killed.
 pub async fn stop_leftovers(state: &State) {
     for name in ORDER {
         let pid_file = state.path("run").join(format!("{name}.pid"));
-        stop_stale(&pid_file, Duration::from_secs(5)).await;
+        let grace = if name == "agent" && !rustix::process::geteuid().is_root() {
+            HELPER_GRACE
+        } else {
+            Duration::from_secs(5)
+        };
+        stop_stale(&pid_file, grace).await;
     }
 }
 
