@@ -46,20 +46,36 @@ pub struct ServiceJob {
 }
 
 impl ServiceJob {
-    /// The service, as a job.
+    /// The service, as a job in our environment.
     pub fn new(state: &State, service: &Service) -> Self {
+        Self::with(std::env::vars_os(), state, service)
+    }
+
+    fn with(
+        own: impl Iterator<Item = (OsString, OsString)>,
+        state: &State,
+        service: &Service,
+    ) -> Self {
         let text = |text: &OsString| text.to_string_lossy().into_owned();
         Self {
             dir: state.dir().to_owned(),
             name: service.name.clone(),
             program: service.program.clone(),
-            env: service
-                .env
-                .iter()
-                .map(|(n, v)| (text(n), text(v)))
+            env: own
+                .filter(|(name, _)| is_passed_on(&text(name)))
+                .chain(service.env.iter().cloned())
+                .map(|(n, v)| (text(&n), text(&v)))
                 .collect(),
         }
     }
+}
+
+/// Whether a service gets this variable of ours: sudo passes none on. What is for this program alone is not.
+fn is_passed_on(name: &str) -> bool {
+    let starts = |with: &[&str]| with.iter().any(|prefix| name.starts_with(prefix));
+    let proxy = name.to_ascii_uppercase().ends_with("_PROXY");
+    (proxy || starts(&["WINDLASS_", "AWS_", "OTEL_", "RUST_"]))
+        && !starts(&["WINDLASS_TOKEN", "WINDLASS_UP_"])
 }
 
 /// The `sudo` of the PATH.
@@ -222,6 +238,59 @@ mod tests {
         let link = root.path().join("link");
         std::os::unix::fs::symlink(root.path(), &link).unwrap();
         assert!(private_folder(&link).is_err());
+    }
+
+    #[test]
+    fn what_services_know_is_passed_on() {
+        for name in [
+            "WINDLASS_ZSTD_LEVEL",
+            "WINDLASS_LOG",
+            "AWS_CA_BUNDLE",
+            "OTEL_SERVICE_NAME",
+            "RUST_BACKTRACE",
+            "HTTPS_PROXY",
+            "no_proxy",
+        ] {
+            assert!(is_passed_on(name), "{name}");
+        }
+        for name in [
+            "WINDLASS_TOKEN",
+            "WINDLASS_TOKEN_FILE",
+            "WINDLASS_UP_LOG",
+            "PATH",
+            "LD_PRELOAD",
+        ] {
+            assert!(!is_passed_on(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_job_has_our_environment_and_then_the_services_own() {
+        let root = tempfile::tempdir().unwrap();
+        let state = State::open(root.path()).unwrap();
+        let service = Service {
+            name: "agent".to_owned(),
+            program: PathBuf::from("/bin/true"),
+            args: Vec::new(),
+            env: vec![("WINDLASS_S3_REGION".into(), "here".into())],
+        };
+        let own = [
+            ("WINDLASS_S3_REGION", "there"),
+            ("WINDLASS_ZSTD_LEVEL", "9"),
+            ("HOME", "/root"),
+        ];
+        let own = own.map(|(n, v)| (n.into(), v.into()));
+        let job = ServiceJob::with(own.into_iter(), &state, &service);
+        let env = job.env.iter().map(|(n, v)| (n.as_str(), v.as_str()));
+        // Of one name the last one holds.
+        assert_eq!(
+            env.collect::<Vec<_>>(),
+            [
+                ("WINDLASS_S3_REGION", "there"),
+                ("WINDLASS_ZSTD_LEVEL", "9"),
+                ("WINDLASS_S3_REGION", "here"),
+            ]
+        );
     }
 
     #[tokio::test(flavor = "multi_thread")]
