@@ -64,7 +64,8 @@ pub struct Config {
     #[arg(long, env = "WINDLASS_OPERATION_TIMEOUT", default_value = "10m", value_parser = parse_duration)]
     pub operation_timeout: Duration,
 
-    /// A host that was not observed for this long gets no new operation, as wc is told; for ExplainWorkspace
+    /// A host that was not observed for this long gets no new operation, as wc is told; for ExplainWorkspace,
+    /// and new workspaces rather go to other hosts
     #[arg(long, env = "WINDLASS_STALE_AFTER", default_value = "60s", value_parser = parse_duration)]
     pub stale_after: Duration,
 

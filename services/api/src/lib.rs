@@ -80,11 +80,11 @@ pub async fn run(
     let authenticator = Arc::new(auth::TokenAuthenticator::new(pool.clone()));
     let token = config.service_token.as_deref();
     let archives = archives::Archives::new(pool.clone(), token);
-    let image = config.default_image.clone();
-    let rebuilder = rebuild::Rebuilder::new(pool.clone(), token, image);
+    let settings = config.settings();
+    let rebuilder = rebuild::Rebuilder::new(pool.clone(), token, &settings);
     let workspaces = workspaces::Workspaces::new(
         pool.clone(),
-        config.settings(),
+        settings,
         publisher,
         watch,
         archives,

@@ -125,7 +125,8 @@ impl WorkspaceService for Workspaces {
         let new =
             validate::create(request.into_inner(), &caller, image).map_err(errors::invalid)?;
         let quota = self.settings.quota;
-        let created = self.pool.create_workspace(new, quota).await;
+        let stale_after = self.settings.policy.stale_after;
+        let created = self.pool.create_workspace(new, quota, stale_after).await;
         match created.map_err(errors::database)? {
             Created::New(id) => {
                 about(id);

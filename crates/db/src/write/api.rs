@@ -155,8 +155,13 @@ pub enum Changed {
 }
 
 impl Pool {
-    /// Creates a workspace on the host that has the fewest.
-    pub async fn create_workspace(&self, new: NewWorkspace, quota: Quota) -> Result<Created> {
+    /// Creates a workspace on the host that has the fewest, rather on one observed within `stale_after`.
+    pub async fn create_workspace(
+        &self,
+        new: NewWorkspace,
+        quota: Quota,
+        stale_after: TimeDelta,
+    ) -> Result<Created> {
         let created = self
             .transaction(move |conn| {
                 Box::pin(async move {
@@ -175,7 +180,7 @@ impl Pool {
                     {
                         return Ok(Created::OverQuota(over));
                     }
-                    let Some(host) = hosts::roomiest(conn).await? else {
+                    let Some(host) = hosts::roomiest(conn, stale_after).await? else {
                         return Ok(Created::NoHost);
                     };
                     rows::insert(conn, &new, host).await?;

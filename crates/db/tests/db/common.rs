@@ -3,6 +3,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Duration, Instant};
 
+use chrono::TimeDelta;
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 use uuid::Uuid;
 use windlass_db::{Bootstrap, Lease, Pool, WorkspaceRecord, migrate, write::api::Quota};
@@ -163,6 +164,8 @@ impl Db {
         }
     }
 }
+
+pub const STALE_AFTER: TimeDelta = TimeDelta::seconds(60);
 
 pub fn generous() -> Quota {
     Quota {

@@ -4,7 +4,7 @@ use uuid::Uuid;
 use windlass_db::write::api::{Rebuild, Rebuilt};
 use windlass_domain::{DesiredState, Phase, WorkspaceId};
 
-use crate::common::db;
+use crate::common::{STALE_AFTER, db};
 
 fn rebuild(id: WorkspaceId, owner: &str, names: &[&str]) -> Rebuild {
     Rebuild {
@@ -23,9 +23,12 @@ async fn a_row_is_made_once_with_its_wish_and_its_owner() {
     let api = db.pool("api");
     let id = WorkspaceId(Uuid::new_v4());
     let new = rebuild(id, "carl", &["demo", "demo-2"]);
-    let made = api.rebuild_workspace(new.clone()).await.unwrap();
+    let made = api
+        .rebuild_workspace(new.clone(), STALE_AFTER)
+        .await
+        .unwrap();
     assert_eq!(made, Rebuilt::Created("demo".to_owned()));
-    let made = api.rebuild_workspace(new).await.unwrap();
+    let made = api.rebuild_workspace(new, STALE_AFTER).await.unwrap();
     assert_eq!(made, Rebuilt::Exists);
 
     let ws = db.record(id).await.workspace;
@@ -48,17 +51,20 @@ async fn a_row_is_made_once_with_its_wish_and_its_owner() {
 
     // A name that is taken, and a deleted row that still counts as one.
     let other = rebuild(WorkspaceId(Uuid::new_v4()), "carl", &["demo", "demo-2"]);
-    let made = api.rebuild_workspace(other).await.unwrap();
+    let made = api.rebuild_workspace(other, STALE_AFTER).await.unwrap();
     assert_eq!(made, Rebuilt::Created("demo-2".to_owned()));
     let third = rebuild(WorkspaceId(Uuid::new_v4()), "carl", &["demo", "demo-2"]);
     assert_eq!(
-        api.rebuild_workspace(third).await.unwrap(),
+        api.rebuild_workspace(third, STALE_AFTER).await.unwrap(),
         Rebuilt::NamesTaken
     );
     db.set(id, "deleted_at = now(), desired_state = 'DELETED'")
         .await;
     let again = rebuild(id, "carl", &["demo"]);
-    assert_eq!(api.rebuild_workspace(again).await.unwrap(), Rebuilt::Exists);
+    assert_eq!(
+        api.rebuild_workspace(again, STALE_AFTER).await.unwrap(),
+        Rebuilt::Exists
+    );
     let known = api.known_workspaces().await.unwrap();
     let this = known.iter().find(|k| k.id == id).unwrap();
     assert_eq!(
@@ -72,7 +78,11 @@ async fn it_needs_a_host_and_makes_nothing_without() {
     let db = db().await;
     db.sql("UPDATE hosts SET cordoned = true").await;
     let new = rebuild(WorkspaceId(Uuid::new_v4()), "carl", &["demo"]);
-    let made = db.pool("api").rebuild_workspace(new).await.unwrap();
+    let made = db
+        .pool("api")
+        .rebuild_workspace(new, STALE_AFTER)
+        .await
+        .unwrap();
     assert_eq!(made, Rebuilt::NoHost);
     assert_eq!(
         db.one("SELECT count(*) FROM users WHERE name = 'carl'")

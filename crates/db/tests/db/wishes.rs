@@ -1,10 +1,11 @@
 //! api's writes where they differ from what its own tests can reach: races and rows in rare states.
 
+use chrono::TimeDelta;
 use uuid::Uuid;
 use windlass_db::write::api::{Author, Changed, Changes, Created, NewWorkspace, OverQuota, Quota};
 use windlass_domain::{DesiredState, WorkspaceId, control::Limits};
 
-use crate::common::{Db, db, generous};
+use crate::common::{Db, STALE_AFTER, db, generous};
 
 async fn new(db: &Db, name: &str) -> NewWorkspace {
     NewWorkspace {
@@ -33,7 +34,9 @@ async fn the_emptiest_host_that_is_not_cordoned_is_chosen() {
         let new = new(&db, &format!("w{n}")).await;
         let id = new.id;
         assert_eq!(
-            api.create_workspace(new, generous()).await.unwrap(),
+            api.create_workspace(new, generous(), STALE_AFTER)
+                .await
+                .unwrap(),
             Created::New(id)
         );
         placed.push(db.record(id).await.workspace.host_id);
@@ -44,15 +47,49 @@ async fn the_emptiest_host_that_is_not_cordoned_is_chosen() {
     for n in 4..6 {
         let new = new(&db, &format!("w{n}")).await;
         let id = new.id;
-        api.create_workspace(new, generous()).await.unwrap();
+        api.create_workspace(new, generous(), STALE_AFTER)
+            .await
+            .unwrap();
         assert_eq!(db.record(id).await.workspace.host_id, h2.id);
     }
     api.cordon_host(h2.id, true).await.unwrap();
-    let refused = api.create_workspace(new(&db, "w6").await, generous()).await;
+    let refused = api
+        .create_workspace(new(&db, "w6").await, generous(), STALE_AFTER)
+        .await;
     assert_eq!(refused.unwrap(), Created::NoHost);
     let mut counts = api.workspaces_per_host().await.unwrap();
     counts.sort_by_key(|(_, n)| *n);
     assert_eq!(counts, [(h1, 2), (h2.id, 4)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_is_away_is_the_last_choice() {
+    let db = db().await;
+    let api = db.pool("api");
+    let h1 = db.host("h1").await;
+    let h2 = api.register_host("h2", "http://127.0.0.1:2").await.unwrap();
+    let seen = async |host: &str, age: &str| {
+        db.sql(&format!(
+            "UPDATE hosts SET last_observed_at = now() - interval '{age}' WHERE name = '{host}'"
+        ))
+        .await;
+    };
+    let place = async |name: &str, stale_after| {
+        let new = new(&db, name).await;
+        let id = new.id;
+        let made = api.create_workspace(new, generous(), stale_after).await;
+        assert_eq!(made.unwrap(), Created::New(id));
+        db.record(id).await.workspace.host_id
+    };
+    seen("h1", "70 s").await;
+    seen("h2", "50 s").await;
+    for name in ["w0", "w1"] {
+        assert_eq!(place(name, STALE_AFTER).await, h2.id);
+    }
+    // For whom 70 s is no age, and where all are away: the emptiest.
+    assert_eq!(place("w2", TimeDelta::MAX).await, h1);
+    seen("h2", "70 s").await;
+    assert_eq!(place("w3", STALE_AFTER).await, h1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -61,7 +98,9 @@ async fn a_lowered_limit_stops_new_ones_only() {
     let api = db.pool("api");
     let first = new(&db, "first").await;
     let id = first.id;
-    api.create_workspace(first, generous()).await.unwrap();
+    api.create_workspace(first, generous(), STALE_AFTER)
+        .await
+        .unwrap();
     let none = Quota {
         running_per_user: 0,
         ..generous()
@@ -163,7 +202,9 @@ async fn a_wish_brings_its_trace() {
     let mut first = new(&db, "first").await;
     first.author = traced(TRACE);
     let id = first.id;
-    api.create_workspace(first, generous()).await.unwrap();
+    api.create_workspace(first, generous(), STALE_AFTER)
+        .await
+        .unwrap();
     let trace = async || db.record(id).await.trace.map(|(context, _)| context);
     assert_eq!(trace().await.as_deref(), Some(TRACE));
 

@@ -10,6 +10,7 @@ use std::collections::HashSet;
 use std::pin::Pin;
 use std::time::Duration;
 
+use chrono::TimeDelta;
 use tokio_stream::Stream;
 use tonic::{Status, Streaming};
 use windlass_coordinator::{AgentClient, Agents};
@@ -24,7 +25,7 @@ use windlass_proto::v1::{
 };
 use windlass_service::Secret;
 
-use crate::{access::Caller, archives::handed_on, errors};
+use crate::{access::Caller, archives::handed_on, config::Settings, errors};
 use plan::{Fallback, Found, Item, plan};
 
 /// Entries in one chunk of the answer.
@@ -43,6 +44,7 @@ pub struct Rebuilder {
     pool: Pool,
     agents: Option<Agents>,
     default_image: String,
+    stale_after: TimeDelta,
 }
 
 /// What the bucket and the hosts show.
@@ -55,11 +57,12 @@ struct Seen {
 
 impl Rebuilder {
     /// Without a token there is no way to the agents.
-    pub fn new(pool: Pool, token: Option<&Secret>, default_image: String) -> Self {
+    pub fn new(pool: Pool, token: Option<&Secret>, settings: &Settings) -> Self {
         Self {
             pool,
             agents: token.map(Agents::new),
-            default_image,
+            default_image: settings.default_image.clone(),
+            stale_after: settings.policy.stale_after,
         }
     }
 
@@ -159,7 +162,7 @@ impl Rebuilder {
                     archive_key: item.archive.key.clone(),
                     actor: actor.to_owned(),
                 };
-                let made = self.pool.rebuild_workspace(rebuild).await;
+                let made = self.pool.rebuild_workspace(rebuild, self.stale_after).await;
                 match made.map_err(errors::database)? {
                     Rebuilt::Created(name) => item.names = vec![name],
                     Rebuilt::Exists => item.action = RebuildAction::Exists,

@@ -304,7 +304,7 @@ fn hosts() {
     }
     for (good, same) in [
         ("http://10.0.0.5:7401", "http://10.0.0.5:7401"),
-        ("https://agent.example:443/", "https://agent.example:443"),
+        ("http://agent.example:80/", "http://agent.example:80"),
         ("http://[::1]:7401", "http://[::1]:7401"),
     ] {
         assert_eq!(agent_address("address", good).as_deref(), Ok(same));
@@ -319,6 +319,7 @@ fn hosts() {
         "http://c:0",
         "http://c:99999",
         "ftp://c:1",
+        "https://c:1",
         "http://:1",
         "http://c:1\n",
     ] {

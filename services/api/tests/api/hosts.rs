@@ -23,10 +23,10 @@ async fn hosts_are_registered_listed_and_cordoned() {
     assert_eq!(made.address, "http://10.0.0.5:7401");
     assert!(!made.cordoned && made.create_time.is_some());
     assert_eq!((made.observe_time, made.workspace_count), (None, 0));
-    let moved = root.register_host(register("https://agent.example:443"));
+    let moved = root.register_host(register("http://agent.example:7401"));
     let moved = moved.await.unwrap().into_inner();
     assert_eq!(moved.id, made.id);
-    assert_eq!(moved.address, "https://agent.example:443");
+    assert_eq!(moved.address, "http://agent.example:7401");
 
     let first = create(&env.ann, "a").await;
     let second = create(&env.ann, "b").await;
@@ -34,6 +34,15 @@ async fn hosts_are_registered_listed_and_cordoned() {
     delete(&env.ann, &first.id).await.unwrap();
     env.db
         .sql("UPDATE hosts SET last_observed_at = now(), observe_error = 'refused' WHERE name = 'h1'")
+        .await;
+    // Rather where something begins, though the other has fewer.
+    for n in 0..2 {
+        let made = create(&env.ann, &format!("b{n}")).await;
+        assert_ne!(made.host_id, moved.id);
+        delete(&env.ann, &made.id).await.unwrap();
+    }
+    env.db
+        .sql("UPDATE hosts SET last_observed_at = now() WHERE name = '2nd'")
         .await;
     let hosts = ann.list_hosts(v1::ListHostsRequest {}).await.unwrap();
     let hosts = hosts.into_inner().hosts;
@@ -90,10 +99,10 @@ async fn what_is_refused() {
     let address = "http://10.0.0.5:7401";
     invalid(root.register_host(register("H", address)).await, "name");
     invalid(root.register_host(register("", address)).await, "name");
-    invalid(
-        root.register_host(register("h2", "10.0.0.5")).await,
-        "address",
-    );
+    for wrong in ["10.0.0.5", "https://10.0.0.5:7401"] {
+        let register = register("h2", wrong);
+        invalid(root.register_host(register).await, "address");
+    }
     for id in [NOBODYS_ID, "x"] {
         let id = id.to_owned();
         let cordon = root.cordon_host(v1::CordonHostRequest { id: id.clone() });

@@ -1,6 +1,11 @@
 //! Hosts: registered and cordoned by admins, chosen for new workspaces.
 
-use diesel::{ExpressionMethods, OptionalExtension, QueryDsl, SelectableHelper};
+use chrono::TimeDelta;
+use diesel::{
+    ExpressionMethods, OptionalExtension, QueryDsl, SelectableHelper,
+    dsl::sql,
+    sql_types::{Bool, Double},
+};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
 use windlass_domain::HostId;
@@ -11,6 +16,9 @@ use crate::{
     rows::{HostRecord, HostRow},
     schema::{hosts, workspaces},
 };
+
+/// More is as good as always, and PostgreSQL has no longer intervals than its times are.
+const MAX_STALE_AFTER: TimeDelta = TimeDelta::days(3650);
 
 impl Pool {
     /// Adds a host, or gives the host of that name a new address.
@@ -40,8 +48,16 @@ impl Pool {
     }
 }
 
-/// The host that takes workspaces and has the fewest.
-pub(super) async fn roomiest(conn: &mut AsyncPgConnection) -> Result<Option<Uuid>> {
+/// The host that takes workspaces and has the fewest, of those that were observed within `stale_after`: on
+/// another nothing would begin. If there is none, of all.
+pub(super) async fn roomiest(
+    conn: &mut AsyncPgConnection,
+    stale_after: TimeDelta,
+) -> Result<Option<Uuid>> {
+    let seconds = stale_after.min(MAX_STALE_AFTER).num_seconds();
+    let fresh = sql::<Bool>("COALESCE(hosts.last_observed_at > now() - make_interval(secs => ")
+        .bind::<Double, _>(seconds as f64)
+        .sql("), false)");
     let taken = workspaces::table
         .filter(workspaces::host_id.eq(hosts::id))
         .filter(workspaces::deleted_at.is_null())
@@ -49,7 +65,7 @@ pub(super) async fn roomiest(conn: &mut AsyncPgConnection) -> Result<Option<Uuid
         .single_value();
     Ok(hosts::table
         .filter(hosts::cordoned.eq(false))
-        .order((taken.asc(), hosts::name.asc()))
+        .order((fresh.desc(), taken.asc(), hosts::name.asc()))
         .select(hosts::id)
         .first(conn)
         .await

@@ -1,6 +1,7 @@
 //! Rows of workspaces that only the bucket knows. Each is made by a transaction of its own, so that what was
 //! made before a crash stays and is found by the next run.
 
+use chrono::TimeDelta;
 use diesel::{ExpressionMethods, Insertable, OptionalExtension, QueryDsl};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
@@ -60,7 +61,7 @@ struct RebuiltRow<'a> {
 impl Pool {
     /// Makes a workspace that is to be ARCHIVED, with the wish that this archive be its home: wc fulfils it
     /// once it has observed the archive. Limits of users do not count: it was theirs before.
-    pub async fn rebuild_workspace(&self, new: Rebuild) -> Result<Rebuilt> {
+    pub async fn rebuild_workspace(&self, new: Rebuild, stale_after: TimeDelta) -> Result<Rebuilt> {
         self.transaction(move |conn| {
             Box::pin(async move {
                 // Whoever else makes workspaces waits: names are looked up before they are taken.
@@ -74,7 +75,7 @@ impl Pool {
                 if known.is_some() {
                     return Ok(Rebuilt::Exists);
                 }
-                let Some(host) = hosts::roomiest(conn).await? else {
+                let Some(host) = hosts::roomiest(conn, stale_after).await? else {
                     return Ok(Rebuilt::NoHost);
                 };
                 let owner = ensure_user(conn, &new.owner, &new.actor).await?;
