@@ -235,11 +235,23 @@ pub struct JobEvidence {
     pub done_bytes: u64,
     /// Bytes in all; 0 while not known.
     pub total_bytes: u64,
+    /// When it got so far, by the agent's clock; `None` where an older observer wrote it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub updated_at: Option<DateTime<Utc>>,
 }
 
 impl JobEvidence {
     /// The stage of a job that the agent has accepted and not begun.
     pub const QUEUED: &'static str = "queued";
+
+    /// Whether it is as far as `other`, whenever it got there.
+    pub fn is_as_far_as(&self, other: &Self) -> bool {
+        let then = Self {
+            updated_at: other.updated_at,
+            ..self.clone()
+        };
+        then == *other
+    }
 
     /// Whether the agent has not begun it.
     pub fn is_queued(&self) -> bool {

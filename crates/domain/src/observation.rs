@@ -58,7 +58,11 @@ pub fn conditions(
         ));
         next.evidence.container = host.container;
         next.evidence.volume = host.volume;
-        next.evidence.job = host.job;
+        next.evidence.job = host.job.map(|job| match &previous.evidence.job {
+            // What moves besides (the number of files, say) is no reason to write a row.
+            Some(known) if known.is_as_far_as(&job) => known.clone(),
+            Some(_) | None => job,
+        });
         next.evidence.failed_job = host.failed_job;
     }
     let archives_observed = archives.is_some();
@@ -345,6 +349,38 @@ mod tests {
             t0(),
         );
         assert_eq!(c.evidence.restore, Some(restore(2)));
+    }
+
+    #[test]
+    fn a_job_that_stands_still_changes_nothing() {
+        let job = |done_bytes, second| JobEvidence {
+            op_id: OpId(Uuid::from_u128(1)),
+            stage: "packing".into(),
+            done_bytes,
+            total_bytes: 9,
+            updated_at: Some(t0() + TimeDelta::seconds(second)),
+        };
+        let seen = |previous: &Conditions, job| {
+            let host = HostSeen {
+                job: Some(job),
+                ..HostSeen::default()
+            };
+            conditions(previous, Some(host), None, None, None, t0())
+        };
+        let first = seen(&Conditions::default(), job(3, 0));
+        assert_eq!(first.evidence.job, Some(job(3, 0)));
+        assert_eq!(seen(&first, job(3, 1)), first);
+        assert_eq!(seen(&first, job(4, 1)).evidence.job, Some(job(4, 1)));
+        // As the last release wrote it.
+        let mut json = serde_json::to_value(&first).unwrap();
+        json["evidence"]["job"]
+            .as_object_mut()
+            .unwrap()
+            .remove("updated_at")
+            .unwrap();
+        let old: Conditions = serde_json::from_value(json).unwrap();
+        assert_eq!(old.evidence.job.as_ref().unwrap().updated_at, None);
+        assert_eq!(seen(&old, job(3, 1)), old);
     }
 
     #[test]

@@ -62,7 +62,7 @@ fn progress(record: &WorkspaceRecord) -> Option<v1::Progress> {
         stage: job.stage.clone(),
         done_bytes: job.done_bytes,
         total_bytes: job.total_bytes,
-        update_time: None,
+        update_time: job.updated_at.map(timestamp),
     })
 }
 

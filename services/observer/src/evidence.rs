@@ -121,6 +121,7 @@ fn at_work(j: &Job) -> Option<JobEvidence> {
         stage,
         done_bytes: progress.done_bytes,
         total_bytes: progress.total_bytes,
+        updated_at: time(progress.update_time),
     })
 }
 
@@ -187,6 +188,29 @@ mod tests {
         }
         assert_eq!(container_of(&ID[1..]), None);
         assert_eq!(container_of(&format!("p-{}", ID.to_uppercase())), None);
+    }
+
+    #[test]
+    fn progress_says_when_it_was_made() {
+        let told = Job {
+            workspace_id: ID.to_owned(),
+            op_id: ID.to_owned(),
+            state: JobState::Running.into(),
+            progress: Some(windlass_proto::v1::Progress {
+                done_bytes: 3,
+                update_time: Some(prost_types::Timestamp {
+                    seconds: 7,
+                    nanos: 1,
+                }),
+                ..Default::default()
+            }),
+            ..Job::default()
+        };
+        let Some((_, JobNews::AtWork(evidence))) = job(told) else {
+            panic!("not at work");
+        };
+        assert_eq!(evidence.done_bytes, 3);
+        assert_eq!(evidence.updated_at, DateTime::from_timestamp(7, 1));
     }
 
     #[test]

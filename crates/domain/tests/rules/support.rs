@@ -200,6 +200,7 @@ pub trait Words: Build + Sized {
                 stage: "upload".into(),
                 done_bytes: 1,
                 total_bytes: 2,
+                updated_at: None,
             });
         })
     }

@@ -77,7 +77,8 @@ async fn everything_a_row_holds_is_shown() {
                         "created_at": "2026-01-03T00:00:00Z", "uncompressed_bytes": 6, "entries": 7}},
                       {{"archive_op_id": "{OP}", "key": "k2", "bytes": 8, "sha256": "bb",
                         "created_at": "2026-01-04T00:00:00Z"}}],
-                    "job": {{"op_id": "{OP}", "stage": "packing", "done_bytes": 3, "total_bytes": 9}}
+                    "job": {{"op_id": "{OP}", "stage": "packing", "done_bytes": 3, "total_bytes": 9,
+                      "updated_at": "2026-01-08T00:00:08.5Z"}}
                   }}}}'"#
             ),
         )
@@ -98,6 +99,8 @@ async fn everything_a_row_holds_is_shown() {
         ),
         ("packing", 3, 9)
     );
+    let moved = progress.update_time.unwrap();
+    assert_eq!((moved.seconds, moved.nanos), (1_767_830_408, 500_000_000));
     let home = shown.home.unwrap();
     assert_eq!(home.location(), v1::HomeLocation::Volume);
     assert_eq!(

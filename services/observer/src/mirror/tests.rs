@@ -44,6 +44,7 @@ fn at_work(n: u128, stage: &str) -> JobNews {
         stage: stage.into(),
         done_bytes: 0,
         total_bytes: 0,
+        updated_at: None,
     })
 }
 
