@@ -51,11 +51,6 @@ pub fn create(
     } else {
         desired_state(workspace.desired_state)?
     };
-    let image = if workspace.image.is_empty() {
-        default_image.to_owned()
-    } else {
-        image(workspace.image)?
-    };
     let limits = match &workspace.limits {
         Some(limits) => convert::limits_from("workspace.limits", limits)?,
         None => Limits::default(),
@@ -67,7 +62,7 @@ pub fn create(
         request_id,
         name: name(workspace.name)?,
         description: description(workspace.description)?,
-        image,
+        image: image(workspace.image, default_image)?,
         limits,
         standby_ttl: ttl("workspace.standby_ttl", workspace.standby_ttl.as_ref())?,
         archive_ttl: ttl("workspace.archive_ttl", workspace.archive_ttl.as_ref())?,
@@ -76,7 +71,7 @@ pub fn create(
     })
 }
 
-pub fn update(request: v1::UpdateWorkspaceRequest) -> Result<Update> {
+pub fn update(request: v1::UpdateWorkspaceRequest, default_image: &str) -> Result<Update> {
     let workspace = request
         .workspace
         .ok_or_else(|| InvalidField::new("workspace", "is required"))?;
@@ -91,12 +86,17 @@ pub fn update(request: v1::UpdateWorkspaceRequest) -> Result<Update> {
     }
     let mut changes = Changes::default();
     for path in &paths {
-        change(path, &workspace, &mut changes)?;
+        change(path, &workspace, default_image, &mut changes)?;
     }
     Ok(Update { id, seen, changes })
 }
 
-fn change(path: &str, workspace: &v1::Workspace, changes: &mut Changes) -> Result<()> {
+fn change(
+    path: &str,
+    workspace: &v1::Workspace,
+    default_image: &str,
+    changes: &mut Changes,
+) -> Result<()> {
     let limits = |keep: fn(&v1::Limits) -> v1::Limits| {
         let masked = keep(&workspace.limits.unwrap_or_default());
         convert::limits_from("workspace.limits", &masked)
@@ -106,7 +106,7 @@ fn change(path: &str, workspace: &v1::Workspace, changes: &mut Changes) -> Resul
         "description" => {
             changes.description = Some(description(workspace.description.clone())?);
         }
-        "image" => changes.image = Some(image(workspace.image.clone())?),
+        "image" => changes.image = Some(image(workspace.image.clone(), default_image)?),
         "desired_state" => changes.desired = Some(desired_state(workspace.desired_state)?),
         "standby_ttl" => {
             let given = workspace.standby_ttl.as_ref();
@@ -241,7 +241,11 @@ fn description(text: String) -> Result<String> {
     Ok(text)
 }
 
-fn image(image: String) -> Result<String> {
+/// Empty is the server's default, which is set then and there.
+fn image(image: String, default_image: &str) -> Result<String> {
+    if image.is_empty() {
+        return Ok(default_image.to_owned());
+    }
     named("workspace.image", names::check_image(&image))?;
     Ok(image)
 }

@@ -188,7 +188,8 @@ impl WorkspaceService for Workspaces {
         request: Request<v1::UpdateWorkspaceRequest>,
     ) -> Answer<v1::Workspace> {
         let caller = Caller::of(&request)?;
-        let update = validate::update(request.into_inner()).map_err(errors::invalid)?;
+        let image = &self.settings.default_image;
+        let update = validate::update(request.into_inner(), image).map_err(errors::invalid)?;
         about(update.id);
         self.in_view(&caller, update.id).await?;
         let changed = self

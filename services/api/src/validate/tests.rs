@@ -179,7 +179,7 @@ fn ttls_have_bounds_and_zero_is_never() {
 }
 
 fn updated(workspace: v1::Workspace, paths: &[&str]) -> Result<Update> {
-    update(v1::UpdateWorkspaceRequest {
+    let request = v1::UpdateWorkspaceRequest {
         workspace: Some(v1::Workspace {
             id: Uuid::from_u128(9).to_string(),
             ..workspace
@@ -187,7 +187,14 @@ fn updated(workspace: v1::Workspace, paths: &[&str]) -> Result<Update> {
         update_mask: Some(prost_types::FieldMask {
             paths: paths.iter().map(|p| (*p).to_owned()).collect(),
         }),
-    })
+    };
+    update(request, "default:1")
+}
+
+#[test]
+fn an_empty_image_is_the_default_one_on_update_too() {
+    let update = updated(named("x"), &["image"]).unwrap();
+    assert_eq!(update.changes.image.as_deref(), Some("default:1"));
 }
 
 #[test]
@@ -245,7 +252,14 @@ fn each_wrong_field_of_an_update_is_named() {
         (x(), &["*"], "update_mask"),
         (x(), &["name", "phase"], "update_mask"),
         (x(), &["limits.disk"], "update_mask"),
-        (x(), &["image"], "workspace.image"),
+        (
+            v1::Workspace {
+                image: "NOT AN IMAGE".to_owned(),
+                ..x()
+            },
+            &["image"],
+            "workspace.image",
+        ),
         (x(), &["desired_state"], "workspace.desired_state"),
         (named("X"), &["name"], "workspace.name"),
         (
@@ -263,12 +277,15 @@ fn each_wrong_field_of_an_update_is_named() {
     let error = updated(x(), &[&long]).unwrap_err();
     assert!(error.description.len() < 200);
     let none = v1::UpdateWorkspaceRequest::default();
-    assert_eq!(update(none).unwrap_err().field, "workspace");
+    assert_eq!(update(none, "default:1").unwrap_err().field, "workspace");
     let no_id = v1::UpdateWorkspaceRequest {
         workspace: Some(x()),
         update_mask: None,
     };
-    assert_eq!(update(no_id).unwrap_err().field, "workspace.id");
+    assert_eq!(
+        update(no_id, "default:1").unwrap_err().field,
+        "workspace.id"
+    );
 }
 
 #[test]

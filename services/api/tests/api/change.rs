@@ -88,12 +88,19 @@ async fn what_an_update_refuses() {
         (&["owner"], "update_mask"),
         (&["*"], "update_mask"),
         (&["name", "limits.disk"], "update_mask"),
-        (&["image"], "workspace.image"),
         (&["desired_state"], "workspace.desired_state"),
     ];
     for (paths, field) in mask {
         invalid(update(&env.ann, mine(named("x")), paths).await, field);
     }
+    let no_image = v1::Workspace {
+        image: "NOT AN IMAGE".to_owned(),
+        ..mine(named("x"))
+    };
+    invalid(
+        update(&env.ann, no_image, &["image"]).await,
+        "workspace.image",
+    );
     let deleted = v1::Workspace {
         desired_state: v1::DesiredState::Deleted.into(),
         ..mine(named("x"))
