@@ -194,17 +194,37 @@ impl Pool {
                 }
             }
         }
-        let mut page = part(&mut conn, list, Part::Living, &owners).await?;
-        if list.show_deleted {
-            page.extend(part(&mut conn, list, Part::Deleted, &owners).await?);
-            page.sort_by_cached_key(|record| Keyed {
-                at: PageStart::after(record, list.order_by),
-                order_by: list.order_by,
-                descending: list.descending,
-            });
-            page.truncate(usize::try_from(list.limit).unwrap_or(0));
+        if !list.show_deleted {
+            return part(&mut conn, list, Part::Living, &owners).await;
         }
+        drop(conn);
+        let mut page = self.both_parts(list.clone(), owners).await?;
+        page.sort_by_cached_key(|record| Keyed {
+            at: PageStart::after(record, list.order_by),
+            order_by: list.order_by,
+            descending: list.descending,
+        });
+        page.truncate(usize::try_from(list.limit).unwrap_or(0));
         Ok(page)
+    }
+
+    /// Both parts of one snapshot: what is deleted meanwhile would be in both, what comes back in none.
+    async fn both_parts(
+        &self,
+        list: ListQuery,
+        owners: Vec<UserId>,
+    ) -> Result<Vec<WorkspaceRecord>> {
+        self.transaction(move |conn| {
+            Box::pin(async move {
+                diesel::sql_query("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+                    .execute(conn)
+                    .await?;
+                let mut page = part(conn, &list, Part::Living, &owners).await?;
+                page.extend(part(conn, &list, Part::Deleted, &owners).await?);
+                Ok(page)
+            })
+        })
+        .await
     }
 }
 

@@ -78,6 +78,40 @@ async fn cost(db: &Db, list: &ListQuery) -> i64 {
     rows_read(db).await - before
 }
 
+/// A row is in the one part or in the other, however often it changes over.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_deleted_meanwhile_is_listed_once() {
+    let db = db().await;
+    let id = db.workspace("w", "").await;
+    let pool = db.pool("api");
+    let list = ListQuery {
+        owner: None,
+        filter: Vec::new(),
+        order_by: OrderBy::Name,
+        descending: false,
+        show_deleted: true,
+        after: None,
+        limit: PAGE,
+    };
+    let to_and_fro = async {
+        for _ in 0..1_000_000 {
+            db.set(id, "deleted_at = now(), desired_state = 'DELETED'")
+                .await;
+            db.set(id, "deleted_at = NULL, desired_state = 'ARCHIVED'")
+                .await;
+        }
+    };
+    let listed = async {
+        for _ in 0..500 {
+            assert_eq!(pool.list_workspaces(&list).await.unwrap().len(), 1);
+        }
+    };
+    tokio::select! {
+        () = to_and_fro => {}
+        () = listed => {}
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_page_reads_a_page() {
     let db = filled().await;
