@@ -19,7 +19,7 @@ use diesel::{
     sql_types::{Bool, Timestamptz},
 };
 use diesel_async::RunQueryDsl;
-use windlass_domain::{HostId, OpId, Shard, WorkspaceId, gc};
+use windlass_domain::{HostId, OpId, Phase, Shard, WorkspaceId, gc};
 
 use crate::{
     error::Result,
@@ -39,6 +39,8 @@ pub struct KnownWorkspace {
     pub name: String,
     /// Whether it is deleted.
     pub deleted: bool,
+    /// Whether nothing is left of it that could come back.
+    pub gone: bool,
 }
 
 /// A workspace query before its filter: `joined!()`, selected as [`JoinedRow`].
@@ -131,21 +133,24 @@ impl Pool {
     /// Every workspace that has a row, deleted and gone ones included.
     pub async fn known_workspaces(&self) -> Result<Vec<KnownWorkspace>> {
         let mut conn = self.get().await?;
-        let rows: Vec<(uuid::Uuid, String, String, Option<DateTime<Utc>>)> = workspaces::table
+        type Columns = (uuid::Uuid, String, String, Option<DateTime<Utc>>, String);
+        let rows: Vec<Columns> = workspaces::table
             .inner_join(owners::table)
             .select((
                 workspaces::id,
                 owners::name,
                 workspaces::name,
                 workspaces::deleted_at,
+                workspaces::phase,
             ))
             .load(&mut conn)
             .await?;
-        let known = |(id, owner, name, deleted_at): (_, _, _, Option<_>)| KnownWorkspace {
+        let known = |(id, owner, name, deleted_at, phase): Columns| KnownWorkspace {
             id: WorkspaceId(id),
             owner,
             name,
             deleted: deleted_at.is_some(),
+            gone: phase == Phase::Deleted.as_str(),
         };
         Ok(rows.into_iter().map(known).collect())
     }

@@ -71,6 +71,10 @@ async fn a_row_is_made_once_with_its_wish_and_its_owner() {
         (this.owner.as_str(), this.name.as_str(), this.deleted),
         ("carl", "demo", true)
     );
+    assert!(!this.gone);
+    db.set(id, "phase = 'DELETED'").await;
+    let known = api.known_workspaces().await.unwrap();
+    assert!(known.iter().any(|k| k.id == id && k.gone));
 }
 
 #[tokio::test(flavor = "multi_thread")]

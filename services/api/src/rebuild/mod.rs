@@ -26,7 +26,7 @@ use windlass_proto::v1::{
 use windlass_service::Secret;
 
 use crate::{access::Caller, archives::handed_on, config::Settings, errors};
-use plan::{Fallback, Found, Item, plan};
+use plan::{Fallback, Found, Item, NAME_TAKEN, NOTHING_LEFT, plan};
 
 /// Entries in one chunk of the answer.
 const CHUNK: usize = 500;
@@ -176,7 +176,7 @@ impl Rebuilder {
                     Changed::Applied => {}
                     Changed::NotDeleted => item.action = RebuildAction::Exists,
                     Changed::NameTaken => {
-                        conflict(item, "its owner has another workspace of that name");
+                        conflict(item, NAME_TAKEN);
                     }
                     Changed::HomeGone
                     | Changed::Stale
@@ -184,7 +184,7 @@ impl Rebuilder {
                     | Changed::Deleted
                     | Changed::ArchiveNotFound
                     | Changed::OverQuota(_) => {
-                        conflict(item, "nothing is left that it could come back with");
+                        conflict(item, NOTHING_LEFT);
                     }
                 }
             }

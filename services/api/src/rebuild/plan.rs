@@ -16,6 +16,10 @@ const MAX_OWNER: usize = 63;
 /// Digits of the id in a name that was taken.
 const SUFFIX: usize = 8;
 
+/// Why a deletion cannot be taken back.
+pub const NAME_TAKEN: &str = "its owner has another workspace of that name";
+pub const NOTHING_LEFT: &str = "nothing is left that it could come back with";
+
 /// A complete archive, with what its marker says of its workspace.
 #[derive(Clone, Debug)]
 pub struct Found {
@@ -61,7 +65,7 @@ pub fn plan(
     newest(found)
         .into_iter()
         .map(|(id, found)| match rows.get(&id) {
-            Some(row) => known_item(id, found, row, include_deleted),
+            Some(row) => known_item(id, found, row, include_deleted, &mut taken),
             None => new_item(id, found, volumes, fallback, &mut taken),
         })
         .collect()
@@ -91,11 +95,21 @@ fn newest(found: Vec<Found>) -> Vec<(WorkspaceId, Found)> {
     newest
 }
 
-fn known_item(id: WorkspaceId, found: Found, row: &KnownWorkspace, include_deleted: bool) -> Item {
-    let action = match (row.deleted, include_deleted) {
-        (false, _) => RebuildAction::Exists,
-        (true, false) => RebuildAction::Deleted,
-        (true, true) => RebuildAction::Undelete,
+fn known_item(
+    id: WorkspaceId,
+    found: Found,
+    row: &KnownWorkspace,
+    include_deleted: bool,
+    taken: &mut HashSet<(String, String)>,
+) -> Item {
+    let (action, note) = match (row.deleted, include_deleted) {
+        (false, _) => (RebuildAction::Exists, ""),
+        (true, false) => (RebuildAction::Deleted, ""),
+        (true, true) if row.gone => (RebuildAction::Conflict, NOTHING_LEFT),
+        (true, true) if !taken.insert((row.owner.clone(), row.name.clone())) => {
+            (RebuildAction::Conflict, NAME_TAKEN)
+        }
+        (true, true) => (RebuildAction::Undelete, ""),
     };
     Item {
         id,
@@ -104,7 +118,7 @@ fn known_item(id: WorkspaceId, found: Found, row: &KnownWorkspace, include_delet
         image: found.label.image,
         archive: found.archive,
         action,
-        note: String::new(),
+        note: note.to_owned(),
     }
 }
 
@@ -218,6 +232,7 @@ mod tests {
             owner: "ann".to_owned(),
             name: name.to_owned(),
             deleted,
+            gone: false,
         }
     }
 
@@ -265,6 +280,40 @@ mod tests {
             [(RebuildAction::Deleted, b.clone()), exists.clone()]
         );
         assert_eq!(actions(true), [(RebuildAction::Undelete, b), exists]);
+    }
+
+    #[test]
+    fn what_cannot_be_undeleted_is_told() {
+        let all = vec![
+            found(1, 9, "a"),
+            found(2, 8, "a"),
+            found(3, 7, "b"),
+            found(4, 6, "c"),
+            found(5, 5, "a"),
+        ];
+        let rows = [
+            known(1, "a", true),
+            known(2, "a", true),
+            known(9, "b", false),
+            known(3, "b", true),
+            KnownWorkspace {
+                gone: true,
+                ..known(4, "c", true)
+            },
+        ];
+        let items = run(all, &rows, true);
+        let told: Vec<_> = items.iter().map(|i| (i.action, i.note.as_str())).collect();
+        use RebuildAction::{Conflict, Create, Undelete};
+        assert_eq!(
+            told,
+            [
+                (Undelete, ""),
+                (Conflict, NAME_TAKEN),
+                (Conflict, NAME_TAKEN),
+                (Conflict, NOTHING_LEFT),
+                (Create, "ann has another workspace named a"),
+            ]
+        );
     }
 
     #[test]
