@@ -90,6 +90,59 @@ async fn what_could_not_be_written_is_written_by_the_next_pass() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_pass_that_failed_has_read_is_decided_about_by_the_next() {
+    let mut f = fixture(1).await;
+    let all: Vec<_> = ids(1, 3).collect();
+    all.iter()
+        .for_each(|id| f.agents[0].populate(*id, &Shape::RUNNING));
+    f.rows(1, &all[..1], "phase = 'RUNNING'");
+    f.settle().await;
+    // The rows can be read, the hosts cannot.
+    f.rows(1, &all[1..], "phase = 'RUNNING'");
+    f.sql("REVOKE SELECT ON hosts FROM windlass_observer");
+    for _ in 0..2 {
+        f.try_pass().await.unwrap_err();
+    }
+    f.sql("GRANT SELECT ON hosts TO windlass_observer");
+    assert_eq!(f.pass().await, 2);
+    assert_eq!(f.count_true(CONTAINER), 3);
+    f.settle().await;
+    // The same where everything is read anew: what is known of hosts is forgotten all the same.
+    f.lease = f
+        .pool
+        .try_lead("observer", "test", crate::fixture::LONG)
+        .await
+        .unwrap()
+        .unwrap();
+    f.sql("REVOKE SELECT ON hosts FROM windlass_observer");
+    f.try_pass().await.unwrap_err();
+    f.sql("GRANT SELECT ON hosts TO windlass_observer");
+    let wholes = f.agents[0].counts().wholes;
+    assert_eq!(f.pass().await, 0);
+    assert_eq!(f.agents[0].counts().wholes, wholes + 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_at_another_address_is_seen_as_it_is_there() {
+    let mut f = fixture(2).await;
+    let all: Vec<_> = ids(1, 2).collect();
+    all.iter()
+        .for_each(|id| f.agents[0].populate(*id, &Shape::RUNNING));
+    f.agents[1].populate(all[0], &Shape::RUNNING);
+    f.rows(1, &all, "phase = 'RUNNING'");
+    f.settle().await;
+    assert_eq!(f.count_true(CONTAINER), 2);
+    f.sql(&format!(
+        "UPDATE hosts SET address = '{}' WHERE id = '{}'",
+        f.agents[1].address(),
+        host(1)
+    ));
+    f.pass().await;
+    assert_eq!(f.status(all[0], CONTAINER), "True");
+    assert_eq!(f.status(all[1], CONTAINER), "False");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_store_away_blinds_nobody_and_is_made_up_for() {
     let mut f = fixture(1).await;
     let all: Vec<_> = ids(1, 2).collect();

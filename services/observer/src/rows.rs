@@ -2,7 +2,8 @@
 //!
 //! Each pass reads what changed since the last one. Invariant: what is here was read from the database, or
 //! was committed to it by this leader after that; what could not be written is not here. With another epoch,
-//! or when the database has lost transactions, everything is read anew.
+//! or when the database has lost transactions, everything is read anew. What a read brought waits here until
+//! it is taken: a pass that fails after the read must not lose it, since no later read brings it again.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -40,22 +41,13 @@ pub struct Rows {
     rows: HashMap<WorkspaceId, Row>,
     in_progress: HashSet<WorkspaceId>,
     awaiting: HashMap<WorkspaceId, (HostId, DateTime<Utc>)>,
-}
-
-/// What a read brought.
-#[derive(Debug)]
-pub struct Read {
-    /// PostgreSQL's clock before it.
-    pub now: DateTime<Utc>,
-    /// Rows that changed.
-    pub changed: HashSet<WorkspaceId>,
-    /// Everything was read anew.
-    pub anew: bool,
+    undecided: HashSet<WorkspaceId>,
+    anew: bool,
 }
 
 impl Rows {
-    /// Reads what changed.
-    pub async fn read(&mut self, pool: &Pool, lease: &Lease) -> Result<Read, DbError> {
+    /// Reads what changed. Returns PostgreSQL's clock before that.
+    pub async fn read(&mut self, pool: &Pool, lease: &Lease) -> Result<DateTime<Utc>, DbError> {
         // No two leases of a service have the same epoch, of whatever shard they are.
         if self.epoch != Some(lease.epoch) {
             *self = Self::default();
@@ -66,18 +58,31 @@ impl Rows {
             *self = Self::default();
             read = pool.observed_rows(lease.shard, None).await?;
         }
-        let anew = self.token.is_none();
+        self.anew |= self.token.is_none();
         self.epoch = Some(lease.epoch);
         self.token = Some(read.token);
-        let changed = read.rows.iter().map(|row| row.id).collect();
         for row in read.rows {
+            self.undecided.insert(row.id);
             self.put(row);
         }
-        Ok(Read {
-            now: read.now,
-            changed,
-            anew,
-        })
+        Ok(read.now)
+    }
+
+    /// Whether everything was read anew since the last call.
+    pub fn take_anew(&mut self) -> bool {
+        std::mem::take(&mut self.anew)
+    }
+
+    /// Rows that are to be decided about since the last call.
+    pub fn take_undecided(&mut self) -> HashSet<WorkspaceId> {
+        std::mem::take(&mut self.undecided)
+    }
+
+    /// What was decided about the rows of these hosts counts no more.
+    pub fn undecide(&mut self, hosts: &[HostId]) {
+        let rows = self.rows.iter();
+        let of_them = rows.filter(|(_, row)| hosts.contains(&row.host_id));
+        self.undecided.extend(of_them.map(|(id, _)| *id));
     }
 
     fn put(&mut self, row: ObservedRow) {

@@ -32,7 +32,7 @@ use crate::{
     look::Ask,
     looks::{Looked, Looks},
     pending::Pending,
-    rows::{Read, Rows},
+    rows::Rows,
     store::Store,
 };
 
@@ -104,12 +104,11 @@ impl Pass for Observe {
         let began = Instant::now();
 
         // Load.
-        let (read, stored) = self.load(lease).await?;
-        let seen = self.look(&read, &stored).await;
+        let (now, stored) = self.load(lease).await?;
+        let seen = self.look(now, &stored).await;
 
         // Decide.
-        let now = read.now;
-        let changed = self.changed(read, &seen);
+        let changed = self.changed(now, &seen);
         let observation = self.observation(&stored, changed);
         let proven = self.proves(&stored, &observation.hosts);
 
@@ -144,37 +143,43 @@ impl Pass for Observe {
 }
 
 impl Observe {
-    async fn load(&mut self, lease: &Lease) -> Result<(Read, ObservedHosts), PassError> {
-        let (read, stored) = futures::join!(
+    async fn load(&mut self, lease: &Lease) -> Result<(DateTime<Utc>, ObservedHosts), PassError> {
+        let (now, stored) = futures::join!(
             self.rows.read(&self.pool, lease),
             self.pool.observed_hosts()
         );
-        let (read, mut stored) = (read?, stored?);
+        let (now, mut stored) = (now?, stored?);
         stored.hosts.retain(|h| lease.shard.owns(h.id.0));
-        if read.anew {
-            self.looks.clear();
-            self.hosts = Hosts::default();
-            self.store = Store::default();
-            self.pending = Pending::default();
+        if self.rows.take_anew() {
+            self.forget_hosts();
         }
         let new = self.looks.keep(&stored.hosts);
         self.hosts.keep(&stored.hosts, &new);
+        // Of a host at a new address, the first answer does not tell what is gone with the old one.
+        self.rows.undecide(&new);
         let known: Vec<HostId> = ids(&stored).filter(|id| !new.contains(id)).collect();
         self.store.keep(&known);
         self.store.keep(&ids(&stored).collect::<Vec<_>>());
         if let Some(events) = &mut self.events {
             events.follow(&stored.hosts);
         }
-        Ok((read, stored))
+        Ok((now, stored))
+    }
+
+    fn forget_hosts(&mut self) {
+        self.looks.clear();
+        self.hosts = Hosts::default();
+        self.store = Store::default();
+        self.pending = Pending::default();
     }
 
     /// Asks all hosts, and takes what they answer in time, or answered since the last pass.
-    async fn look(&mut self, read: &Read, stored: &ObservedHosts) -> Seen {
+    async fn look(&mut self, now: DateTime<Utc>, stored: &ObservedHosts) -> Seen {
         let mut seen = Seen::default();
         let late = self.looks.take();
         let answered: HashSet<HostId> = late.iter().map(|l| l.host).collect();
         self.apply(late, stored, &mut seen);
-        let prove = self.to_prove(stored, read.now);
+        let prove = self.to_prove(stored, now);
         for host in ids(stored).filter(|id| !answered.contains(id)) {
             let (scope, archive_position) = self.store.question(host);
             let ask = Ask {
@@ -183,7 +188,7 @@ impl Observe {
                 scope,
                 prove: prove.contains(&host),
             };
-            self.looks.begin(host, ask, read.now);
+            self.looks.begin(host, ask, now);
         }
         self.looks.wait().await;
         let looked = self.looks.take();
@@ -264,10 +269,10 @@ impl Observe {
     }
 
     /// The conditions that changed, of what was touched.
-    fn changed(&mut self, read: Read, seen: &Seen) -> Vec<(WorkspaceId, Arc<Conditions>)> {
+    fn changed(&mut self, now: DateTime<Utc>, seen: &Seen) -> Vec<(WorkspaceId, Arc<Conditions>)> {
         let mut touched = self.pending.due(&seen.hosts, seen.store);
         touched.extend(&seen.touched);
-        touched.extend(read.changed);
+        touched.extend(self.rows.take_undecided());
         let mut changed = Vec::new();
         for id in touched {
             let Some(row) = self.rows.get(id) else {
@@ -288,7 +293,7 @@ impl Observe {
                 archives,
                 row.archive_key.as_deref(),
                 row.restore_key.as_deref(),
-                read.now,
+                now,
             );
             if next != *row.conditions {
                 changed.push((id, Arc::new(next)));
