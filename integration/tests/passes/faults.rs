@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use windlass_coordinator::Pass;
 use windlass_integration::sim_agent::{Shape, ids, volume_id};
 use windlass_proto::v1::{ContainerState, Job, JobState, Operation};
 
@@ -322,6 +323,10 @@ async fn rows_that_come_after_their_containers_and_rows_that_go() {
     assert_eq!(f.pass().await, 0);
     assert_eq!(f.agents[0].counts().wholes, wholes + 1);
     assert_eq!(f.versions().split(' ').count(), versions.split(' ').count());
+    // A leadership that is over is forgotten at once, not when the next one begins.
+    f.observe.over(&f.lease);
+    assert_eq!(f.pass().await, 0);
+    assert_eq!(f.agents[0].counts().wholes, wholes + 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -140,6 +140,15 @@ impl Pass for Observe {
             active: self.rows.is_active() || written > 0 || !waits.is_empty(),
         })
     }
+
+    /// Whoever leads next begins anew, so nothing of it is of use any more.
+    fn over(&mut self, _lease: &Lease) {
+        self.rows = Rows::default();
+        self.forget_hosts();
+        if let Some(events) = &mut self.events {
+            events.follow(&[]);
+        }
+    }
 }
 
 impl Observe {
