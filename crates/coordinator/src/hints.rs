@@ -1,32 +1,45 @@
 //! Hints: `look now` without payload, over Redis pub/sub or, without Redis, PostgreSQL's NOTIFY. Losing
 //! one costs latency only, so publishing never fails and a lost connection is mended in the background.
+//!
+//! Publishing never waits either: it only says that a channel is to be told, and one task per [`Hints`] tells.
+//! What is asked for while that is under way is one more hint. So a Redis that is away delays no pass.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use futures::StreamExt;
-use redis::{AsyncCommands, aio::ConnectionManager};
-use tokio::sync::{Notify, OnceCell};
+use redis::{
+    IntoConnectionInfo, RedisResult,
+    aio::MultiplexedConnection,
+    io::tcp::{TcpSettings, socket2::TcpKeepalive},
+};
+use tokio::sync::{Notify, watch};
 use tokio_util::task::AbortOnDropHandle;
 use windlass_db::{Channel, Pool};
 use windlass_service::Backoff;
 
+/// How long Redis may take to let us listen.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// Where hints travel.
 #[derive(Clone)]
-pub struct Hints(Arc<Transport>);
+pub struct Hints {
+    transport: Arc<Transport>,
+    asked: watch::Sender<Asked>,
+}
+
+/// How often each channel was asked to be told, in the order of [`Channel::ALL`].
+type Asked = [u64; Channel::ALL.len()];
 
 enum Transport {
-    Redis {
-        client: redis::Client,
-        connection: OnceCell<ConnectionManager>,
-    },
+    Redis(redis::Client),
     Postgres(Pool),
     Off,
 }
 
 impl fmt::Debug for Hints {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match *self.0 {
-            Transport::Redis { .. } => "Hints(redis)",
+        f.write_str(match *self.transport {
+            Transport::Redis(_) => "Hints(redis)",
             Transport::Postgres(_) => "Hints(postgres)",
             Transport::Off => "Hints(off)",
         })
@@ -66,18 +79,15 @@ impl Waker {
 }
 
 impl Hints {
-    /// Over Redis if there is a URL, else over PostgreSQL. Does not connect yet.
+    /// Over Redis if there is a URL, else over PostgreSQL. Does not connect yet. To be called in a runtime.
     ///
     /// # Errors
     /// When the URL is malformed.
     pub fn new(redis_url: Option<&str>, pool: &Pool) -> Result<Self, BadRedisUrl> {
-        let transport = match redis_url {
-            Some(url) => Transport::Redis {
-                client: redis::Client::open(url).map_err(|e| BadRedisUrl(e.to_string()))?,
-                connection: OnceCell::new(),
-            },
+        let transport = Arc::new(match redis_url {
+            Some(url) => Transport::Redis(client(url).map_err(|e| BadRedisUrl(e.to_string()))?),
             None => Transport::Postgres(pool.clone()),
-        };
+        });
         // Told from the start: an alert looks for an increase.
         for channel in Channel::ALL {
             metrics::counter!("windlass_hints_published_total", "channel" => channel.name())
@@ -85,34 +95,28 @@ impl Hints {
             metrics::counter!("windlass_hints_lost_total", "channel" => channel.name())
                 .increment(0);
         }
-        Ok(Self(Arc::new(transport)))
+        let (asked, asking) = watch::channel(Asked::default());
+        // Ends by itself when nobody can ask any more, after it has told what was asked for.
+        tokio::spawn(publish(Arc::clone(&transport), asking));
+        Ok(Self { transport, asked })
     }
 
     /// No hints at all: everything converges by polling alone.
     pub fn off() -> Self {
-        Self(Arc::new(Transport::Off))
+        Self {
+            transport: Arc::new(Transport::Off),
+            asked: watch::Sender::default(),
+        }
     }
 
-    /// Publishes a hint. To be called after commit. Never fails: a lost hint is found by polling.
-    pub async fn publish(&self, channel: Channel) {
-        let published = match &*self.0 {
-            Transport::Redis { client, connection } => {
-                publish_redis(client, connection, channel).await
+    /// Publishes a hint soon. To be called after commit. Never waits and never fails: a lost hint is found by
+    /// polling.
+    pub fn publish(&self, channel: Channel) {
+        self.asked.send_modify(|asked| {
+            for (of, count) in Channel::ALL.into_iter().zip(asked) {
+                *count += u64::from(of == channel);
             }
-            Transport::Postgres(pool) => pool.notify(channel).await.map_err(|e| e.to_string()),
-            Transport::Off => Ok(()),
-        };
-        match published {
-            Ok(()) => {
-                metrics::counter!("windlass_hints_published_total", "channel" => channel.name())
-                    .increment(1);
-            }
-            Err(error) => {
-                metrics::counter!("windlass_hints_lost_total", "channel" => channel.name())
-                    .increment(1);
-                tracing::debug!(channel = channel.name(), error, "hint lost");
-            }
-        }
+        });
     }
 
     /// Listens to a channel for as long as the waker lives.
@@ -141,18 +145,20 @@ impl Hints {
         channel: Channel,
         wakes: Vec<Arc<Notify>>,
     ) -> Option<Arc<AbortOnDropHandle<()>>> {
-        if let Transport::Off = &*self.0 {
+        if let Transport::Off = *self.transport {
             return None;
         }
-        let hints = self.clone();
-        let task = tokio::spawn(async move { hints.listen(channel, &wakes).await });
+        let transport = Arc::clone(&self.transport);
+        let task = tokio::spawn(async move { transport.listen(channel, &wakes).await });
         Some(Arc::new(AbortOnDropHandle::new(task)))
     }
+}
 
-    async fn listen(&self, channel: Channel, wake: &[Arc<Notify>]) {
+impl Transport {
+    async fn listen(&self, channel: Channel, wakes: &[Arc<Notify>]) {
         let mut pauses = Backoff::RECONNECT.pauses();
         loop {
-            match self.listen_once(channel, wake).await {
+            match self.listen_once(channel, wakes).await {
                 Ok(()) => pauses = Backoff::RECONNECT.pauses(),
                 Err(error) => tracing::debug!(channel = channel.name(), error, "not listening"),
             }
@@ -165,12 +171,16 @@ impl Hints {
     async fn listen_once(&self, channel: Channel, wakes: &[Arc<Notify>]) -> Result<(), String> {
         let received =
             metrics::counter!("windlass_hints_received_total", "channel" => channel.name());
-        match &*self.0 {
-            Transport::Redis { client, .. } => {
-                let mut pubsub = client.get_async_pubsub().await.map_err(|e| e.to_string())?;
-                pubsub
-                    .subscribe(channel.name())
-                    .await
+        match self {
+            Self::Redis(client) => {
+                let connect = async {
+                    let mut pubsub = client.get_async_pubsub().await?;
+                    pubsub.subscribe(channel.name()).await?;
+                    RedisResult::Ok(pubsub)
+                };
+                let connected = tokio::time::timeout(PATIENCE, connect).await;
+                let mut pubsub = connected
+                    .map_err(|e| e.to_string())?
                     .map_err(|e| e.to_string())?;
                 ring(wakes);
                 let mut messages = pubsub.on_message();
@@ -179,7 +189,7 @@ impl Hints {
                     ring(wakes);
                 }
             }
-            Transport::Postgres(pool) => {
+            Self::Postgres(pool) => {
                 let mut listener = pool.listen(channel).await.map_err(|e| e.to_string())?;
                 ring(wakes);
                 while listener.next().await.is_some() {
@@ -187,7 +197,7 @@ impl Hints {
                     ring(wakes);
                 }
             }
-            Transport::Off => {}
+            Self::Off => {}
         }
         Ok(())
     }
@@ -199,15 +209,73 @@ fn ring(wakes: &[Arc<Notify>]) {
     }
 }
 
+/// A listener sends nothing: only probes show it that Redis has gone without a word.
+fn client(url: &str) -> RedisResult<redis::Client> {
+    let keepalive = TcpKeepalive::new()
+        .with_time(Duration::from_secs(10))
+        .with_interval(Duration::from_secs(5))
+        .with_retries(3);
+    let tcp = TcpSettings::default().set_keepalive(keepalive);
+    redis::Client::open(url.into_connection_info()?.set_tcp_settings(tcp))
+}
+
+/// Tells what is asked for, until nobody can ask any more.
+async fn publish(transport: Arc<Transport>, mut asking: watch::Receiver<Asked>) {
+    let mut told = Asked::default();
+    let mut connection = None;
+    while asking.changed().await.is_ok() {
+        let asked = *asking.borrow_and_update();
+        for (channel, (asked, told)) in Channel::ALL.into_iter().zip(asked.iter().zip(&told)) {
+            if asked != told {
+                publish_once(&transport, &mut connection, channel).await;
+            }
+        }
+        told = asked;
+    }
+}
+
+async fn publish_once(
+    transport: &Transport,
+    connection: &mut Option<MultiplexedConnection>,
+    channel: Channel,
+) {
+    let published = match transport {
+        Transport::Redis(client) => publish_redis(client, connection, channel)
+            .await
+            .map_err(|e| e.to_string()),
+        Transport::Postgres(pool) => pool.notify(channel).await.map_err(|e| e.to_string()),
+        Transport::Off => Ok(()),
+    };
+    match published {
+        Ok(()) => {
+            metrics::counter!("windlass_hints_published_total", "channel" => channel.name())
+                .increment(1);
+        }
+        Err(error) => {
+            metrics::counter!("windlass_hints_lost_total", "channel" => channel.name())
+                .increment(1);
+            tracing::debug!(channel = channel.name(), error, "hint lost");
+        }
+    }
+}
+
+/// A connection that Redis has closed shows it only when it is used, so then a new one is tried at once. The
+/// client's own limits hold: 1 s for a connection, 500 ms for an answer.
 async fn publish_redis(
     client: &redis::Client,
-    connection: &OnceCell<ConnectionManager>,
+    connection: &mut Option<MultiplexedConnection>,
     channel: Channel,
-) -> Result<(), String> {
-    let manager = connection
-        .get_or_try_init(|| client.get_connection_manager())
-        .await
-        .map_err(|e| e.to_string())?;
-    let receivers: Result<i64, _> = manager.clone().publish(channel.name(), "").await;
-    receivers.map(drop).map_err(|e| e.to_string())
+) -> RedisResult<()> {
+    let mut hint = redis::cmd("PUBLISH");
+    hint.arg(channel.name()).arg("");
+    if let Some(open) = connection
+        && hint.exec_async(open).await.is_ok()
+    {
+        return Ok(());
+    }
+    *connection = None;
+    let mut new = client.get_multiplexed_async_connection().await?;
+    hint.exec_async(&mut new).await?;
+    *connection = Some(new);
+    Ok(())
 }

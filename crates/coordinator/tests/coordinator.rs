@@ -200,6 +200,45 @@ async fn hints_over_redis_make_passes_and_a_storm_makes_few() {
     hinted(&db, &hints).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_is_away_keeps_nobody_waiting_and_is_found_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = redis::Config {
+        dir: dir.path().to_owned(),
+        port: free_port().unwrap(),
+        die_with_parent: true,
+    };
+    let url = format!("redis://127.0.0.1:{}", config.port);
+    let unused = Pool::new("postgres://nobody@127.0.0.1:1/none", 1).unwrap();
+    let hints = Hints::new(Some(&url), &unused).unwrap();
+    // It takes connections and never answers.
+    let hole = std::net::TcpListener::bind(("127.0.0.1", config.port)).unwrap();
+    let began = Instant::now();
+    for _ in 0..1_000 {
+        hints.publish(Channel::Wc);
+        tokio::task::yield_now().await;
+    }
+    assert!(began.elapsed() < Duration::from_secs(5));
+    drop(hole);
+
+    let redis = Redis::start(&config).await.unwrap();
+    let waker = hints.subscribe(Channel::Wc);
+    let woken = async || {
+        let hint = tokio::time::timeout(Duration::from_secs(60), waker.hint());
+        hint.await.expect("a hint");
+    };
+    // Listening wakes by itself; what comes after that is a hint.
+    woken().await;
+    hints.publish(Channel::Wc);
+    woken().await;
+    // A connection that was good is not any more: the first hint on a new one counts.
+    redis.stop().await;
+    let _redis = Redis::start(&config).await.unwrap();
+    woken().await;
+    hints.publish(Channel::Wc);
+    woken().await;
+}
+
 async fn hinted(db: &Db, hints: &Hints) {
     let slow = Duration::from_millis(300);
     let replica = replica(db, "only", LONG, hints, slow);
@@ -213,14 +252,14 @@ async fn hinted(db: &Db, hints: &Hints) {
             began.elapsed() < Duration::from_secs(60),
             "no hint made a pass"
         );
-        hints.publish(Channel::Wc).await;
+        hints.publish(Channel::Wc);
         tokio::time::sleep(2 * slow).await;
     }
 
     tokio::time::sleep(2 * slow).await;
     let before = passes();
     for _ in 0..50 {
-        hints.publish(Channel::Wc).await;
+        hints.publish(Channel::Wc);
     }
     until("a hinted pass", || passes() > before).await;
     // All that came while a pass was being made is one more pass; the storm itself may outlast the first.

@@ -70,8 +70,10 @@ pub async fn run(
     );
     tasks.spawn("database", database.follow(tasks.shutdown()));
     let changes = hints.subscribe(Channel::Watch);
-    let (publisher, publishing) = publish::publisher(hints, changes.bell());
-    tasks.spawn("publisher", publishing.run(tasks.shutdown()));
+    let publisher = publish::Publisher {
+        hints,
+        watch: changes.bell(),
+    };
     let watch = watch::Watch::new(pool.clone(), changes.bell());
     tasks.spawn("watch", watch.clone().poll(changes, tasks.shutdown()));
     let check = watch.clone().check_tokens(tasks.shutdown());

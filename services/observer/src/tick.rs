@@ -122,10 +122,10 @@ impl Pass for Observe {
         self.pending.written();
         self.rows.committed(changed);
         if written > 0 || proven {
-            self.hints.publish(Channel::Wc).await;
+            self.hints.publish(Channel::Wc);
         }
         if written > 0 {
-            self.hints.publish(Channel::Watch).await;
+            self.hints.publish(Channel::Watch);
         }
 
         account::seen(&stored.hosts, &self.hosts);

@@ -41,8 +41,8 @@ impl Pass for Expire {
         }
         metrics::counter!("windlass_ttl_activities_total").increment(accesses as u64);
         if expired.to_standby + expired.to_archived > 0 {
-            self.hints.publish(Channel::Wc).await;
-            self.hints.publish(Channel::Watch).await;
+            self.hints.publish(Channel::Wc);
+            self.hints.publish(Channel::Watch);
         }
         Ok(Verdict {
             report: TtlServiceRunOnceResponse {

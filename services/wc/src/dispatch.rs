@@ -122,7 +122,7 @@ impl Dispatcher {
             waiting.decrement(1.0);
             let in_flight = InFlight { shared, id };
             match order.place(&agents, &address).await {
-                Answer::Done => hints.publish(Channel::Observer).await,
+                Answer::Done => hints.publish(Channel::Observer),
                 Answer::UnderWay | Answer::NotNow => {}
                 Answer::Failed(failure) => {
                     let failure = CallFailure {

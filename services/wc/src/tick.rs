@@ -233,7 +233,7 @@ impl Reconcile {
             }
         }
         if report.counts.changed > 0 {
-            self.hints.publish(Channel::Watch).await;
+            self.hints.publish(Channel::Watch);
         }
         if report.counts.stale > 0 {
             self.dispatcher.ring();
