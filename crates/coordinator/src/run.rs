@@ -195,7 +195,7 @@ impl<P: Pass> Loop<P> {
         let mut active_until = Instant::now() + periods.active_for;
         let mut failures = 0;
         loop {
-            let (request, answer, hinted) = match self.next_event(term, due).await {
+            let (request, answer, hinted) = match self.next_event(term, due, failures > 0).await {
                 Event::Shutdown | Event::Over => return,
                 Event::Due => (P::Request::default(), None, false),
                 Event::Hint => (P::Request::default(), None, true),
@@ -239,13 +239,14 @@ impl<P: Pass> Loop<P> {
         }
     }
 
-    async fn next_event(&mut self, term: &Term, due: Instant) -> Event<P> {
+    async fn next_event(&mut self, term: &Term, due: Instant, failing: bool) -> Event<P> {
         tokio::select! {
             biased;
             () = self.shutdown.cancelled() => Event::Shutdown,
             () = term.over() => Event::Over,
             Some((request, answer)) = self.requests.recv() => Event::Request(request, answer),
-            () = self.waker.hint() => Event::Hint,
+            // What failed is not tried again sooner for a hint, which waits until it went well.
+            () = self.waker.hint(), if !failing => Event::Hint,
             () = tokio::time::sleep_until(due) => Event::Due,
         }
     }

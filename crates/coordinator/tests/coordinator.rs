@@ -12,10 +12,13 @@ use std::{
 };
 
 use tempfile::TempDir;
-use tokio::{sync::Semaphore, time::Instant};
+use tokio::{
+    sync::{Notify, Semaphore},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 use windlass_coordinator::{
-    Channel, Coordinator, Handle, Hints, Lease, Pass, PassError, Periods, RunError, Verdict,
+    Channel, Coordinator, Handle, Hints, Lease, Pass, PassError, Periods, RunError, Verdict, Waker,
 };
 use windlass_db::{Bootstrap, Pool};
 use windlass_local::{
@@ -500,5 +503,59 @@ async fn a_storm_of_hints_during_a_pass_is_one_more_pass() {
     gate.add_permits(100);
     assert_eq!(handle.run_led(|| ()).await.unwrap(), [3]);
     assert_eq!(handle.run_led(|| ()).await.unwrap(), [4]);
+    shutdown.cancel();
+}
+
+/// Fails a few times, ringing each time for another pass.
+struct Failing {
+    failures: u64,
+    passes: Arc<AtomicU64>,
+    bell: Arc<Notify>,
+}
+
+impl Pass for Failing {
+    type Request = ();
+    type Report = u64;
+
+    async fn pass(&mut self, _lease: &Lease, (): ()) -> Result<Verdict<u64>, PassError> {
+        let pass = self.passes.fetch_add(1, Ordering::SeqCst) + 1;
+        if pass <= self.failures {
+            self.bell.notify_one();
+            return Err(PassError::Unavailable("on purpose".to_owned()));
+        }
+        Ok(Verdict {
+            report: pass,
+            active: false,
+        })
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hint_waits_until_the_backoff_is_over_and_is_not_lost() {
+    let db = database().await;
+    let passes = Arc::new(AtomicU64::new(0));
+    let waker = Waker::never();
+    let failing = Failing {
+        failures: 4,
+        passes: Arc::clone(&passes),
+        bell: waker.bell(),
+    };
+    let coordinator = Coordinator {
+        name: "wc",
+        holder: "only".to_owned(),
+        pool: db.pool(),
+        lease_ttl: Duration::from_secs(60),
+        periods: Periods::steady(LONG),
+        passes: vec![(waker, failing)],
+    };
+    let shutdown = CancellationToken::new();
+    let (_handle, task) = coordinator.start(Readiness::new(), shutdown.clone());
+    let began = Instant::now();
+    tokio::spawn(task);
+    let made = || passes.load(Ordering::SeqCst);
+    until("a pass that goes well", || made() > 4).await;
+    // 200, 400, 800 and 1600 ms.
+    assert!(began.elapsed() >= Duration::from_secs(3));
+    until("the pass that was hinted", || made() > 5).await;
     shutdown.cancel();
 }
