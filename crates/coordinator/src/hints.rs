@@ -55,6 +55,7 @@ pub struct BadRedisUrl(String);
 #[derive(Debug)]
 pub struct Waker {
     wake: Arc<Notify>,
+    nudge: Arc<Notify>,
     _listener: Option<Arc<AbortOnDropHandle<()>>>,
 }
 
@@ -64,10 +65,16 @@ impl Waker {
         self.wake.notified().await;
     }
 
+    /// Waits for a nudge, in the same way.
+    pub(crate) async fn nudged(&self) {
+        self.nudge.notified().await;
+    }
+
     /// Of a loop that no hint wakes.
     pub fn never() -> Self {
         Self {
             wake: Arc::default(),
+            nudge: Arc::default(),
             _listener: None,
         }
     }
@@ -75,6 +82,11 @@ impl Waker {
     /// What else may wake the same loop, such as an agent's event stream.
     pub fn bell(&self) -> Arc<Notify> {
         Arc::clone(&self.wake)
+    }
+
+    /// Asks for one pass as the clock does: unlike a hint it is no sign that something is going on.
+    pub fn nudge(&self) -> Arc<Notify> {
+        Arc::clone(&self.nudge)
     }
 }
 
@@ -125,6 +137,7 @@ impl Hints {
         let listener = self.listener(channel, vec![Arc::clone(&wake)]);
         Waker {
             wake,
+            nudge: Arc::default(),
             _listener: listener,
         }
     }
@@ -135,6 +148,7 @@ impl Hints {
         let listener = self.listener(channel, wakes.clone());
         let waker = |wake| Waker {
             wake,
+            nudge: Arc::default(),
             _listener: listener.clone(),
         };
         wakes.into_iter().map(waker).collect()

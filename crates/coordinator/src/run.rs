@@ -247,6 +247,7 @@ impl<P: Pass> Loop<P> {
             Some((request, answer)) = self.requests.recv() => Event::Request(request, answer),
             // What failed is not tried again sooner for a hint, which waits until it went well.
             () = self.waker.hint(), if !failing => Event::Hint,
+            () = self.waker.nudged(), if !failing => Event::Due,
             () = tokio::time::sleep_until(due) => Event::Due,
         }
     }

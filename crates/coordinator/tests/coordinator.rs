@@ -559,3 +559,45 @@ async fn a_hint_waits_until_the_backoff_is_over_and_is_not_lost() {
     until("the pass that was hinted", || made() > 5).await;
     shutdown.cancel();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_nudge_makes_a_pass_and_does_not_keep_the_loop_active() {
+    let db = database().await;
+    let passes = Arc::new(AtomicU64::new(0));
+    let waker = Waker::never();
+    let (nudge, bell) = (waker.nudge(), waker.bell());
+    let counting = Counting {
+        pool: db.pool(),
+        passes: Arc::clone(&passes),
+        slow: Duration::ZERO,
+    };
+    let coordinator = Coordinator {
+        name: "wc",
+        holder: "only".to_owned(),
+        pool: db.pool(),
+        lease_ttl: Duration::from_secs(60),
+        periods: Periods {
+            active: Duration::from_millis(10),
+            idle: LONG,
+            active_for: Duration::from_secs(2),
+        },
+        passes: vec![(waker, counting)],
+    };
+    let shutdown = CancellationToken::new();
+    let (handle, task) = coordinator.start(Readiness::new(), shutdown.clone());
+    tokio::spawn(task);
+    let made = || passes.load(Ordering::SeqCst);
+    until("passes", || made() > 1).await;
+    until("idleness", || !handle.status().active).await;
+    // The second one is made after the first has been accounted for.
+    for _ in 0..2 {
+        let before = made();
+        nudge.notify_one();
+        until("a nudged pass", || made() > before).await;
+    }
+    assert!(!handle.status().active);
+    let before = made();
+    bell.notify_one();
+    until("passes after a hint", || made() > before + 2).await;
+    shutdown.cancel();
+}

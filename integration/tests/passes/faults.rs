@@ -1,9 +1,12 @@
 //! Answers that break off, repeat and mix; hosts that fail and hang; writes that fail; old agents.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use windlass_coordinator::Pass;
-use windlass_integration::sim_agent::{Shape, ids, volume_id};
+use windlass_integration::{
+    sim_agent::{Shape, ids, volume_id},
+    wait,
+};
 use windlass_proto::v1::{ContainerState, Job, JobState, Operation};
 
 use crate::fixture::{ARCHIVE, CONTAINER, VOLUME, fixture, host};
@@ -250,8 +253,35 @@ async fn a_host_that_hangs_keeps_nobody_waiting() {
         1,
         "not asked by that pass"
     );
-    f.pass().await;
+    // It is asked again, and what it says counts, though nobody waits for it.
+    f.agents[1].remove_container(two[0]);
+    wait::until("its next answer", async || f.pass().await, |n| *n == 1).await;
     assert_eq!(f.agents[1].counts().list_changes, 2);
+    // That one was quick: it is waited for again.
+    f.agents[1].remove_container(two[1]);
+    assert_eq!(f.pass().await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_is_slow_every_time_keeps_nobody_waiting_either() {
+    let mut f = fixture(2).await;
+    f.settle().await;
+    let mut quickest = Duration::MAX;
+    for _ in 0..3 {
+        f.agents[1].behave(|b| b.hang = true);
+        let began = Instant::now();
+        f.pass().await;
+        quickest = quickest.min(began.elapsed());
+        // It takes longer than a pass waits for anybody.
+        tokio::time::sleep(Duration::from_millis(1_200)).await;
+        f.agents[1].behave(|b| b.hang = false);
+        tokio::time::timeout(Duration::from_secs(60), f.bell.notified())
+            .await
+            .expect("a late answer wakes the observer");
+        // This pass takes the answer, and does not ask anew.
+        f.pass().await;
+    }
+    assert!(quickest < Duration::from_secs(1), "{quickest:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -102,10 +102,10 @@ pub async fn run(
         stale_after: config.stale_after,
     };
     let pass = |waker: Waker| {
-        let bell = waker.bell();
-        let events = (!args.no_hints).then(|| Events::new(Arc::clone(&agents), Arc::clone(&bell)));
+        let (bell, nudge) = (waker.bell(), waker.nudge());
+        let events = (!args.no_hints).then(|| Events::new(Arc::clone(&agents), bell));
         let (pool, agents) = (pool.clone(), Arc::clone(&agents));
-        let pass = Observe::new(pool, agents, hints.clone(), events, bell, settings);
+        let pass = Observe::new(pool, agents, hints.clone(), events, nudge, settings);
         (waker, pass)
     };
     let wakers = hints.subscribe_each(Channel::Observer, config.shards.shards);

@@ -5,7 +5,7 @@
 //! An agent that does not know ListChanges (v0.1.0) is looked at by its three lists. They tell the whole, and
 //! prove themselves.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use tonic::{Code, Request, Status, Streaming};
@@ -99,11 +99,14 @@ pub struct Answer {
     pub scope: ArchiveScope,
     /// Whether a full list was asked for.
     pub proved: bool,
+    /// How long it took.
+    pub took: Duration,
 }
 
 /// Looks at a host, within `timeout`.
 pub async fn look(mut agent: AgentClient, ask: Ask, timeout: Duration) -> Answer {
     let (scope, proved) = (ask.scope, ask.prove);
+    let began = Instant::now();
     let looked = tokio::time::timeout(timeout, async {
         match changes(&mut agent, &ask, timeout).await {
             Err(status) if status.code() == Code::Unimplemented => Ok(lists(&agent, timeout).await),
@@ -120,6 +123,7 @@ pub async fn look(mut agent: AgentClient, ask: Ask, timeout: Duration) -> Answer
         archives,
         scope,
         proved,
+        took: began.elapsed(),
     }
 }
 

@@ -1,9 +1,9 @@
 //! Looks at all hosts at once, each with its own deadline.
 //!
 //! A pass waits for its looks for a moment only ([`GRACE`]). A host that has not answered by then is looked at in
-//! the background until its deadline, and from then on no pass waits for it until it has answered again.
-//! When it does, the observer is woken; the pass that takes a late answer asks that host nothing new, so that a
-//! slow host cannot keep the observer busy.
+//! the background until its deadline, and from then on no pass waits for it until it has answered within a
+//! moment again. Late answers ask for a pass; that pass asks the same host nothing new, so that a slow host
+//! cannot keep the observer busy.
 //!
 //! Invariant: at most one look per host is under way, so answers are applied in the order of the questions.
 
@@ -29,7 +29,7 @@ use windlass_domain::HostId;
 
 use crate::look::{Answer, Ask, look};
 
-/// How long a pass waits for hosts that answered the last time.
+/// How long a pass waits for hosts that were as quick the last time.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// The looks of one observer.
@@ -37,7 +37,7 @@ const GRACE: Duration = Duration::from_secs(1);
 pub struct Looks {
     agents: Arc<Agents>,
     timeout: Duration,
-    bell: Arc<Notify>,
+    nudge: Arc<Notify>,
     hosts: HashMap<HostId, Slot>,
 }
 
@@ -45,7 +45,7 @@ pub struct Looks {
 struct Slot {
     address: String,
     under_way: Option<UnderWay>,
-    /// Its last look outlived the grace.
+    /// Its last good answer outlived the grace, or it has not answered since it did.
     tardy: bool,
 }
 
@@ -91,12 +91,12 @@ pub struct Looked {
 }
 
 impl Looks {
-    /// Looks that take `timeout` at most; `bell` is rung when a late one ends well.
-    pub fn new(agents: Arc<Agents>, timeout: Duration, bell: Arc<Notify>) -> Self {
+    /// Looks that take `timeout` at most; `nudge` is notified when a late one ends well.
+    pub fn new(agents: Arc<Agents>, timeout: Duration, nudge: Arc<Notify>) -> Self {
         Self {
             agents,
             timeout,
-            bell,
+            nudge,
             hosts: HashMap::new(),
         }
     }
@@ -136,7 +136,7 @@ impl Looks {
         let late = Arc::new(AtomicBool::new(false));
         let is_late = Arc::clone(&late);
         let (client, timeout) = (self.agents.client(&slot.address), self.timeout);
-        let bell = Arc::clone(&self.bell);
+        let nudge = Arc::clone(&self.nudge);
         let (told, answer) = oneshot::channel();
         let task = tokio::spawn(async move {
             let answer = match client {
@@ -146,13 +146,14 @@ impl Looks {
                     archives: Err(error.to_string()),
                     scope: ask.scope,
                     proved: ask.prove,
+                    took: Duration::ZERO,
                 },
             };
             let is_good = answer.host.is_ok();
             // The observer may have forgotten this look.
             let _ = told.send(answer);
             if is_late.load(Ordering::SeqCst) && is_good {
-                bell.notify_one();
+                nudge.notify_one();
             }
         });
         slot.under_way = Some(UnderWay {
@@ -188,7 +189,7 @@ impl Looks {
             };
             // A look that panicked is a bug; the next one may do better.
             if let Some(Ok(answer)) = under_way.ended {
-                slot.tardy &= answer.host.is_err();
+                slot.tardy &= answer.host.is_err() || answer.took > GRACE;
                 taken.push(Looked {
                     host: *host,
                     began_at: under_way.began_at,

@@ -69,13 +69,13 @@ struct Seen {
 }
 
 impl Observe {
-    /// A pass over all hosts. `bell` is rung when an answer comes late.
+    /// A pass over all hosts. `nudge` is notified when an answer comes late.
     pub fn new(
         pool: Pool,
         agents: Arc<Agents>,
         hints: Hints,
         events: Option<Events>,
-        bell: Arc<Notify>,
+        nudge: Arc<Notify>,
         settings: Settings,
     ) -> Self {
         Self {
@@ -84,7 +84,7 @@ impl Observe {
             events,
             settings,
             rows: Rows::default(),
-            looks: Looks::new(agents, settings.timeout, bell),
+            looks: Looks::new(agents, settings.timeout, nudge),
             hosts: Hosts::default(),
             store: Store::default(),
             pending: Pending::default(),
