@@ -7,7 +7,7 @@ use crate::{
     control::{Freshness, Workspace},
     error_reason::ErrorReason,
     home::HomeLocation,
-    judge::{Judgement, judge},
+    judge::{Judgement, home_archive_present, judge},
     phase::{Operation, Phase},
     planner::{checkpoint_due_at, wanted},
     policy::Policy,
@@ -214,6 +214,14 @@ fn blockers(ws: &Workspace, fresh: &Freshness, policy: &Policy, now: DateTime<Ut
              restore another one of `windlass ws archives`",
             wish.key
         ));
+    }
+    if c.home.location == HomeLocation::Archive
+        && !home_archive_present(ws)
+        && !ws.spec.deleted
+        && c.phase != Phase::Error
+    {
+        let key = c.archive_key.as_deref().unwrap_or("(none)");
+        found.push(format!("its home, the archive {key}, is not observed"));
     }
     match fresh.host {
         None => found.push("its host was never observed".to_owned()),

@@ -189,6 +189,14 @@ fn explained(w: &Workspace) -> windlass_domain::explain::Explanation {
 }
 
 #[test]
+fn a_home_whose_archive_vanished_waits_and_says_so() {
+    let w = ws().home_is_archive().phase(P::Archived);
+    let blockers = explained(&w).blockers;
+    assert!(blockers[0].contains(&key(HOME)), "{blockers:?}");
+    assert!(explained(&w.sees_archive(HOME)).blockers.is_empty());
+}
+
+#[test]
 fn a_wish_whose_archive_vanished_waits_and_says_so() {
     for w in [
         ws().running(),
