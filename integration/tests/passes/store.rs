@@ -1,8 +1,11 @@
 //! Several agents of one store: one lists it, the others tell what is their own.
 
+use windlass_coordinator::Pass;
+use windlass_db::Lease;
+use windlass_domain::Shard;
 use windlass_integration::sim_agent::{archive_op, ids, total};
 
-use crate::fixture::{ARCHIVE, fixture};
+use crate::fixture::{ARCHIVE, fixture, observe};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_agent_lists_the_store_and_another_takes_over() {
@@ -62,4 +65,39 @@ async fn one_agent_lists_the_store_and_another_takes_over() {
     assert_eq!(f.agents[2].counts().archive_all, 0);
     assert_eq!(f.sql("SELECT observe_error FROM archive_store"), "");
     assert_eq!(f.status(all[0], ARCHIVE), "True");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn shards_confirm_nothing_for_each_other_and_leave_each_others_errors_alone() {
+    let mut f = fixture(2).await;
+    let lease = |index| Lease {
+        shard: Shard::new(index, 2).unwrap(),
+        ..f.lease.clone()
+    };
+    // By the last bytes of their ids, the first host is in shard 1 and the second in shard 0.
+    let (one, two) = (lease(1), lease(0));
+    let mut other = observe(&f.pool, &f.bell);
+    for _ in 0..3 {
+        f.observe.pass(&one, ()).await.unwrap();
+        other.pass(&two, ()).await.unwrap();
+        f.agents.iter().for_each(|agent| agent.list_store());
+    }
+    assert_eq!(f.agents[0].counts().archive_all, 3);
+    assert_eq!(f.agents[1].counts().archive_all, 3);
+    // Whose list would it be? What one of them lists says nothing of what the other saw to be absent.
+    assert_eq!(f.sql("SELECT last_observed_at FROM archive_store"), "");
+
+    f.agents[1].behave(|b| b.archive_error = Some("403".to_owned()));
+    other.pass(&two, ()).await.unwrap();
+    let row = "SELECT xmin || observe_error FROM archive_store";
+    let told = f.sql(row);
+    assert!(told.ends_with("403"), "{told}");
+    for _ in 0..2 {
+        f.observe.pass(&one, ()).await.unwrap();
+        other.pass(&two, ()).await.unwrap();
+    }
+    assert_eq!(f.sql(row), told, "written once");
+    f.agents[1].behave(|b| b.archive_error = None);
+    other.pass(&two, ()).await.unwrap();
+    assert_eq!(f.sql("SELECT observe_error FROM archive_store"), "");
 }

@@ -15,6 +15,9 @@
 //! asked; an agent that answers but cannot tell is given a while, because its first list takes a while. A
 //! list makes the store fresher only when the same agent told of an earlier one: lists of one agent follow
 //! each other, so two of them are two complete observations in a row.
+//!
+//! With shards each has an agent of its own that it asks for all, but the store has one row. A list of another
+//! shard's agent confirms nothing of what is absent here, so then nobody says when the store was listed.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -22,8 +25,9 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
+use windlass_db::{read::ObservedHosts, write::observer::Noted};
 use windlass_domain::{
-    HostId, WorkspaceId,
+    HostId, Shard, WorkspaceId,
     conditions::{ArchiveEvidence, RestoreEvidence},
     observation::ArchivesSeen,
 };
@@ -51,7 +55,10 @@ pub struct Store {
     own: HashMap<WorkspaceId, Vec<Own>>,
     /// When the last pass began that was told of a newer list.
     fresh: Option<DateTime<Utc>>,
-    error: String,
+    /// Why it cannot tell; `None`: nobody has answered yet.
+    error: Option<String>,
+    /// The error as of the last write.
+    told: Option<String>,
 }
 
 /// One agent's own change.
@@ -102,14 +109,28 @@ impl Store {
         self.asked
     }
 
-    /// When the last pass began that was told of a newer list.
-    pub fn fresh(&self) -> Option<DateTime<Utc>> {
-        self.fresh
-    }
-
     /// Why the store cannot be observed; empty if it was when last asked.
     pub fn error(&self) -> &str {
-        &self.error
+        self.error.as_deref().unwrap_or_default()
+    }
+
+    /// What is to be written of it, if anything. Of an error only its changes are: another shard may have
+    /// written another one since.
+    pub fn note(&self, stored: &ObservedHosts, shard: Shard) -> Option<Noted> {
+        let error = self.error.as_ref()?;
+        let alone = shard.count() == 1;
+        let is_news = |at: &DateTime<Utc>| alone && stored.store_observed_at < Some(*at);
+        let observed_at = self.fresh.filter(is_news);
+        let changed = *error != stored.store_error && self.told.as_ref() != Some(error);
+        (observed_at.is_some() || changed).then(|| Noted {
+            observed_at,
+            error: error.clone(),
+        })
+    }
+
+    /// What there was to be written is.
+    pub fn noted(&mut self) {
+        self.told.clone_from(&self.error);
     }
 
     /// Archives in the list.
@@ -153,7 +174,7 @@ impl Store {
             return self.apply_own(host, news);
         }
         self.failing_since = None;
-        self.error.clear();
+        self.error = Some(String::new());
         if let Some(listed_at) = news.listed_at {
             match self.list.replace((host, listed_at)) {
                 Some((of, earlier)) if of == host && earlier < listed_at => {
@@ -173,7 +194,7 @@ impl Store {
         if self.asked != Some(host) {
             return;
         }
-        error.clone_into(&mut self.error);
+        self.error = Some(error.to_owned());
         let since = *self.failing_since.get_or_insert_with(Instant::now);
         if !reached || since.elapsed() > PATIENCE {
             let next = hosts.iter().find(|h| **h > host).or(hosts.first());

@@ -109,7 +109,7 @@ impl Pass for Observe {
 
         // Decide.
         let changed = self.changed(now, &seen);
-        let observation = self.observation(&stored, changed);
+        let observation = self.observation(lease, &stored, changed);
         let proven = self.proves(&stored, &observation.hosts);
 
         // Act.
@@ -120,6 +120,7 @@ impl Pass for Observe {
         let written = self.pool.store_observation(lease, observation).await?;
         drop(spans);
         self.pending.written();
+        self.store.noted();
         self.rows.committed(changed);
         if written > 0 || proven {
             self.hints.publish(Channel::Wc);
@@ -313,24 +314,16 @@ impl Observe {
 
     fn observation(
         &self,
+        lease: &Lease,
         stored: &ObservedHosts,
         changed: Vec<(WorkspaceId, Arc<Conditions>)>,
     ) -> Observation {
         let hosts = stored.hosts.iter();
-        let fresh = self
-            .store
-            .fresh()
-            .filter(|at| stored.store_observed_at < Some(*at));
-        let error = self.store.error();
-        let is_news = fresh.is_some() || error != stored.store_error;
         Observation {
             hosts: hosts
                 .filter_map(|h| Some((h.id, self.hosts.note(h)?)))
                 .collect(),
-            store: is_news.then(|| Noted {
-                observed_at: fresh,
-                error: error.to_owned(),
-            }),
+            store: self.store.note(stored, lease.shard),
             changed,
         }
     }

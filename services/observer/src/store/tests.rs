@@ -173,7 +173,7 @@ fn only_a_later_list_of_the_same_agent_makes_the_store_fresher() {
             ..ArchiveNews::default()
         };
         w.store.apply(host, ArchiveScope::All, news, t(began));
-        w.store.fresh()
+        w.store.fresh
     };
     assert_eq!(fresh(&mut w, 1, 10), None, "it may have been stored before");
     assert_eq!(fresh(&mut w, 1, 11), None);
