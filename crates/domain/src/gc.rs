@@ -136,6 +136,11 @@ impl GcPlan {
     }
 }
 
+/// The rows by id.
+pub fn by_id(rows: &[Row]) -> HashMap<WorkspaceId, &Row> {
+    rows.iter().map(|row| (row.id, row)).collect()
+}
+
 /// Decides about every group. `sightings` holds when each was first seen as an orphan.
 pub fn plan(
     groups: Vec<Group>,
@@ -145,7 +150,7 @@ pub fn plan(
     override_breaker: bool,
     now: DateTime<Utc>,
 ) -> GcPlan {
-    let by_id: HashMap<WorkspaceId, &Row> = rows.iter().map(|r| (r.id, r)).collect();
+    let by_id = by_id(rows);
     let retained = retained(&groups, policy.retention);
     let items: Vec<_> = groups
         .into_iter()
@@ -166,8 +171,13 @@ pub fn plan(
 
 /// Whether a row needs this group by now: asked once more immediately before it is deleted. Retention is
 /// not asked again, since archives only ever become older.
-pub fn is_needed(group: &Group, rows: &[Row], policy: &GcPolicy, now: DateTime<Utc>) -> bool {
-    let row = rows.iter().find(|r| Some(r.id) == group.workspace);
+pub fn is_needed(
+    group: &Group,
+    rows: &HashMap<WorkspaceId, &Row>,
+    policy: &GcPolicy,
+    now: DateTime<Utc>,
+) -> bool {
+    let row = group.workspace.and_then(|id| rows.get(&id).copied());
     rows.is_empty() || orphan(group, row, &HashSet::new(), policy, now).is_err()
 }
 

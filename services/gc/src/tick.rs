@@ -186,6 +186,7 @@ impl Collect {
         }
         let rows = self.pool.gc_rows().await?;
         let now = self.pool.now().await?;
+        let rows = gc::by_id(&rows);
         let unneeded = |g: &Group| !gc::is_needed(g, &rows, &self.policy, now);
         Ok(batch
             .iter()
