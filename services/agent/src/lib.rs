@@ -154,6 +154,7 @@ pub async fn run(
     let frame = Frame {
         grpc: GrpcServer::new(FILE_DESCRIPTOR_SET, authenticator, &config.server)
             .add_service(AgentServiceServer::new(agent))
+            .long_lived("windlass.v1.AgentService/ListArchives")
             .long_lived("windlass.v1.AgentService/ReadArchive")
             .long_lived("windlass.v1.AgentService/VerifyArchive"),
         readiness,

@@ -122,7 +122,12 @@ pub async fn run(
         &config.server,
         listener,
         shutdown,
-        |server, handle| server.add_service(GcServiceServer::new(grpc::Grpc { handle, collect })),
+        |server, handle| {
+            server
+                .add_service(GcServiceServer::new(grpc::Grpc { handle, collect }))
+                .long_lived("windlass.v1.GcService/Plan")
+                .long_lived("windlass.v1.GcService/RunOnce")
+        },
     )
     .await
 }

@@ -1,7 +1,9 @@
 //! What is in the archive store, as groups of objects that live and die together.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
-use tonic::Status;
+use tonic::{Request, Status};
 use uuid::Uuid;
 use windlass_coordinator::AgentClient;
 use windlass_domain::{
@@ -13,13 +15,17 @@ use windlass_proto::{
     v1::{ArchiveInfo, ListArchivesRequest, LooseObject, RestoreInfo},
 };
 
+/// How long a full list may take: a thousand keys are one request, and every new marker is one more.
+const PATIENCE: Duration = Duration::from_secs(30 * 60);
+
 /// Lists the store anew, through one agent.
 pub async fn groups(mut agent: AgentClient) -> Result<Vec<Group>, Status> {
-    let request = ListArchivesRequest {
+    let mut request = Request::new(ListArchivesRequest {
         refresh: true,
         include_loose: true,
         ..ListArchivesRequest::default()
-    };
+    });
+    request.set_timeout(PATIENCE);
     let mut stream = agent.list_archives(request).await?.into_inner();
     let mut groups = Vec::new();
     while let Some(chunk) = stream.message().await? {

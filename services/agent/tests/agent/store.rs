@@ -61,6 +61,13 @@ async fn archives_are_deleted_by_key_marker_first() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_full_list_may_take_longer_than_other_calls() {
+    let f = Fixture::with(&["--request-timeout", "1ms"]).await;
+    // Any list takes longer than that.
+    f.archives(true).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_marker_that_cannot_be_read_makes_no_archive() {
     let f = Fixture::new().await;
     let (workspace, volume_id) = f.provisioned().await;
