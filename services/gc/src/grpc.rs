@@ -14,6 +14,9 @@ use windlass_proto::{
 
 use crate::tick::{self, Collect};
 
+/// Items, and keys, that an answer names at most: a client takes 4 MiB.
+const MOST: usize = 5_000;
+
 /// The service. Plans are made on the spot, passes by the loop.
 #[derive(Debug)]
 pub struct Grpc {
@@ -37,11 +40,14 @@ impl GcService for Grpc {
         let request = tick::Request {
             override_breaker: request.into_inner().override_breaker,
         };
-        let collected = self.handle.run_now(request).await?;
+        let mut collected = self.handle.run_now(request).await?;
+        let deleted_count = collected.deleted.len() as u32;
+        collected.deleted.truncate(MOST);
         Ok(Response::new(GcServiceRunOnceResponse {
             pass: Some(pass(collected.plan)),
             deleted_keys: collected.deleted,
             aborted_uploads: collected.aborted_uploads,
+            deleted_count,
         }))
     }
 
@@ -55,15 +61,20 @@ impl GcService for Grpc {
 
 fn pass(plan: GcPlan) -> GcPass {
     let total = plan.items.len();
-    let items: Vec<GcItem> = plan
-        .items
-        .into_iter()
-        .filter_map(|(group, verdict)| item(group, verdict))
-        .collect();
+    let items = plan.items.into_iter();
+    let items = items.filter_map(|(group, verdict)| item(group, verdict));
+    let (mut items, others): (Vec<_>, Vec<_>) =
+        items.partition(|item| item.verdict() == GcVerdict::Delete);
+    let due = items.len();
+    items.extend(others);
+    let orphans = items.len();
+    items.truncate(MOST);
     GcPass {
-        protected_count: (total - items.len()) as u32,
+        protected_count: (total - orphans) as u32,
         total_count: total as u32,
         refusal: plan.refusal.unwrap_or_default(),
+        due_count: due as u32,
+        truncated: items.len() < orphans,
         items,
     }
 }
@@ -94,4 +105,55 @@ fn item(group: Group, verdict: Verdict) -> Option<GcItem> {
         due_time: Some(convert::timestamp(due)),
         bytes: group.bytes,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::DateTime;
+    use windlass_domain::gc::GroupKind;
+
+    use super::*;
+
+    #[test]
+    fn an_answer_names_what_goes_first_and_says_if_it_is_not_all() {
+        let first_seen = DateTime::UNIX_EPOCH;
+        let items = |verdict: Verdict, count: usize| {
+            let group = Group {
+                name: "n".to_owned(),
+                keys: Vec::new(),
+                workspace: None,
+                op: None,
+                kind: GroupKind::Loose,
+                bytes: 1,
+                written_at: first_seen,
+            };
+            std::iter::repeat_n((group, verdict), count)
+        };
+        let waiting = Verdict::Waiting {
+            why: "w",
+            first_seen,
+            due: first_seen,
+            unknown: false,
+        };
+        let delete = Verdict::Delete {
+            why: "d",
+            first_seen,
+        };
+        let plan = |count| GcPlan {
+            items: items(Verdict::Protected("p"), 3)
+                .chain(items(waiting.clone(), count))
+                .chain(items(delete.clone(), 2))
+                .collect(),
+            refusal: None,
+        };
+        let small = pass(plan(4));
+        assert_eq!((small.items.len(), small.truncated), (6, false));
+        assert_eq!((small.due_count, small.protected_count), (2, 3));
+        let large = pass(plan(MOST));
+        assert_eq!((large.items.len(), large.truncated), (MOST, true));
+        assert_eq!((large.due_count, large.protected_count), (2, 3));
+        assert_eq!(large.total_count as usize, MOST + 5);
+        let mut first = large.items[..2].iter().map(GcItem::verdict);
+        assert!(first.all(|verdict| verdict == GcVerdict::Delete));
+    }
 }

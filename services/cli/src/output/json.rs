@@ -180,6 +180,8 @@ pub fn gc_pass(p: &v1::GcPass) -> Value {
         })).collect::<Vec<_>>(),
         "protected_count": p.protected_count,
         "total_count": p.total_count,
+        "due_count": p.due_count,
+        "truncated": p.truncated,
         "refusal": p.refusal,
     })
 }
