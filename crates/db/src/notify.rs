@@ -2,12 +2,12 @@
 //! trigger, and a dedicated connection that is always drained.
 
 use diesel::sql_types::Text;
-use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use diesel_async::RunQueryDsl;
 use futures::StreamExt;
 
 use crate::{
     error::{DbError, Result},
-    pool::Pool,
+    pool::{Pool, connect},
 };
 
 /// The channels of hints. The same names are used over Redis.
@@ -68,13 +68,8 @@ impl Pool {
 
     /// Listens on a connection of its own.
     pub async fn listen(&self, channel: Channel) -> Result<Listener> {
-        let unavailable = |e: &dyn std::fmt::Display| DbError::Unavailable(e.to_string());
-        let (client, connection) = tokio_postgres::connect(self.url(), tokio_postgres::NoTls)
-            .await
-            .map_err(|e| unavailable(&e))?;
-        let mut conn = AsyncPgConnection::try_from_client_and_connection(client, connection)
-            .await
-            .map_err(|e| unavailable(&e))?;
+        let connected = connect(self.url()).await;
+        let mut conn = connected.map_err(|e| DbError::Unavailable(e.to_string()))?;
         diesel::sql_query(format!("LISTEN \"{}\"", channel.name()))
             .execute(&mut conn)
             .await?;

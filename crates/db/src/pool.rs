@@ -6,12 +6,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use diesel::sql_types::{BigInt, Text};
+use diesel::{
+    ConnectionError, ConnectionResult,
+    sql_types::{BigInt, Text},
+};
 use diesel_async::{
     AsyncConnection, AsyncPgConnection, RunQueryDsl,
-    pooled_connection::{AsyncDieselConnectionManager, deadpool},
+    pooled_connection::{AsyncDieselConnectionManager, ManagerConfig, deadpool},
 };
-use futures::future::BoxFuture;
+use futures::{FutureExt, future::BoxFuture};
+use tokio_postgres::NoTls;
 
 use crate::{
     error::{DbError, Result},
@@ -47,7 +51,9 @@ impl Pool {
     pub fn new(url: &str, size: usize) -> Result<Self> {
         check_url(url)?;
         crate::statements::count();
-        let manager = AsyncDieselConnectionManager::<AsyncPgConnection>::new(url);
+        let mut config = ManagerConfig::<AsyncPgConnection>::default();
+        config.custom_setup = Box::new(|url| connect(url).boxed());
+        let manager = AsyncDieselConnectionManager::new_with_config(url, config);
         let inner = deadpool::Pool::builder(manager)
             .max_size(size)
             .build()
@@ -125,6 +131,27 @@ impl Pool {
         })
         .await
     }
+}
+
+/// A connection that notices within half a minute that PostgreSQL has gone without a word, also while it only
+/// listens. By default that takes a quarter of an hour, or hours. What the URL says about it stands.
+pub(crate) async fn connect(url: &str) -> ConnectionResult<AsyncPgConnection> {
+    let failed = |e: tokio_postgres::Error| ConnectionError::BadConnection(e.to_string());
+    let mut config: tokio_postgres::Config = url.parse().map_err(failed)?;
+    if config.get_connect_timeout().is_none() {
+        config.connect_timeout(WAIT);
+    }
+    if config.get_tcp_user_timeout().is_none() {
+        config.tcp_user_timeout(Duration::from_secs(30));
+    }
+    if config.get_keepalives_interval().is_none() {
+        config
+            .keepalives_idle(Duration::from_secs(10))
+            .keepalives_interval(Duration::from_secs(5))
+            .keepalives_retries(3);
+    }
+    let (client, connection) = config.connect(NoTls).await.map_err(failed)?;
+    AsyncPgConnection::try_from_client_and_connection(client, connection).await
 }
 
 pub(crate) fn check_url(url: &str) -> Result<()> {
