@@ -18,6 +18,8 @@ use bollard::Docker;
 use bollard::errors::Error as EngineError;
 use uuid::Uuid;
 
+use crate::error::bounded;
+
 pub use containers::{ContainerInfo, HOME, Listed, NewContainer, State, User};
 pub use events::EngineEvent;
 pub use images::PullProgress;
@@ -66,7 +68,7 @@ pub struct DockerError {
     pub kind: DockerErrorKind,
     /// What was tried.
     pub action: String,
-    /// What the engine said.
+    /// What the engine said; at most 2 KiB.
     pub message: String,
 }
 
@@ -99,7 +101,7 @@ impl DockerError {
         Self {
             kind,
             action: action.into(),
-            message,
+            message: bounded(message),
         }
     }
 

@@ -7,6 +7,12 @@ use windlass_service::error::ErrorKind;
 
 use crate::docker::{DockerError, DockerErrorKind};
 
+/// Longest message in bytes. Messages go into headers, rows and chunks of a thousand jobs, and engines and
+/// stores may answer anything.
+const MAX_MESSAGE: usize = 2048;
+/// How one ends that was cut.
+const CUT: &str = "...";
+
 /// Why something was refused or failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
@@ -120,16 +126,16 @@ impl Reason {
 pub struct Failure {
     /// Why.
     pub reason: Reason,
-    /// In words, for people.
+    /// In words, for people; at most 2 KiB.
     pub message: String,
 }
 
 impl Failure {
-    /// A failure.
+    /// A failure; what is too long of the message is cut.
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
         Self {
             reason,
-            message: message.into(),
+            message: bounded(message.into()),
         }
     }
 
@@ -185,6 +191,16 @@ impl From<ArchiveError> for Failure {
     }
 }
 
+/// The message, as far as there is room for it.
+pub(crate) fn bounded(mut message: String) -> String {
+    if message.len() > MAX_MESSAGE {
+        message.truncate(message.floor_char_boundary(MAX_MESSAGE - CUT.len()));
+        message.push_str(CUT);
+        message.shrink_to_fit();
+    }
+    message
+}
+
 fn store_reason(kind: StoreErrorKind) -> Reason {
     match kind {
         StoreErrorKind::Unreachable | StoreErrorKind::Denied | StoreErrorKind::Throttled => {
@@ -216,5 +232,17 @@ mod tests {
         assert_eq!(status.code(), tonic::Code::Aborted);
         let stored = windlass_service::error::metadata_of(&status, "error_reason");
         assert_eq!(stored, None);
+    }
+
+    #[test]
+    fn messages_are_cut_between_characters() {
+        let message = |text: &str| Failure::action(text).message;
+        let fits = "x".repeat(MAX_MESSAGE);
+        assert_eq!(message(&fits), fits);
+        for long in [format!("{fits}x"), "\u{1f980}".repeat(MAX_MESSAGE)] {
+            let cut = message(&long);
+            assert!(cut.len() <= MAX_MESSAGE && cut.len() > MAX_MESSAGE - 4);
+            assert!(long.starts_with(cut.strip_suffix(CUT).unwrap()));
+        }
     }
 }

@@ -47,6 +47,8 @@ struct Probe {
     waits: bool,
     refuse: bool,
     fail: bool,
+    /// How long the message of a failure is.
+    words: usize,
     panic: bool,
 }
 
@@ -58,7 +60,8 @@ impl Probe {
         }
         assert!(!self.panic, "as told");
         if self.fail {
-            return Err(Failure::new(Reason::ImagePullFailed, "no such image"));
+            let why = format!("no such image{}", "!".repeat(self.words));
+            return Err(Failure::new(Reason::ImagePullFailed, why));
         }
         Ok(())
     }
@@ -218,6 +221,25 @@ async fn a_failed_job_runs_again_only_as_a_higher_attempt() {
     let _ = submit(1).await;
     until("ended", || f.jobs.active() == 0).await;
     assert_eq!(probe.runs(), 2);
+}
+
+/// Larger than any gRPC message may be.
+#[tokio::test]
+async fn a_failure_of_many_words_is_still_listed() {
+    let f = fixture(1, 1);
+    let probe = Probe {
+        fail: true,
+        words: 8 << 20,
+        ..Probe::default()
+    };
+    let failure = f
+        .jobs
+        .submit(context(1, 1, 0), Provisioning(probe))
+        .await
+        .unwrap_err();
+    let told = &f.jobs.list(None)[0];
+    assert_eq!(told.message, failure.message);
+    assert!(told.message.starts_with("no such image!") && told.message.len() <= 2048);
 }
 
 #[tokio::test]

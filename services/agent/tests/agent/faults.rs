@@ -8,6 +8,7 @@ use tonic::{Code, Response, Status};
 use uuid::Uuid;
 use windlass_proto::v1::{self, ContainerState, JobState};
 
+use crate::follow::Follower;
 use crate::harness::{Fixture, attempt, context};
 
 /// How a call is made until its job succeeded.
@@ -150,6 +151,29 @@ async fn every_step_with_the_engine_may_fail_once() {
         assert_eq!(live(&f, &Persistent, true, 0).await, 1, "{name}");
         fail::remove(name);
     }
+}
+
+/// One message larger than gRPC carries must not hide all jobs, and with them the host.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failure_of_many_words_hides_nothing() {
+    let f = Fixture::new().await;
+    let workspace = Uuid::new_v4();
+    let many = format!("return({})", "x".repeat(8 << 20));
+    fail::cfg("agent::volume-before-create", &many).unwrap();
+    let request = v1::ProvisionRequest {
+        context: context(workspace, Uuid::new_v4()),
+        ..v1::ProvisionRequest::default()
+    };
+    let failed = f.client().provision(request).await.unwrap_err();
+    fail::remove("agent::volume-before-create");
+    assert_eq!(failed.code(), Code::Internal, "{}", failed.message().len());
+    let job = f.job(workspace).await.expect("the job is listed");
+    assert!(job.message.contains("xxx") && job.message.len() <= 2048);
+    let mut follower = Follower::default();
+    let id = workspace.to_string();
+    follower
+        .until(f.client(), "the job", |f| f.jobs.contains_key(&id))
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
