@@ -26,6 +26,8 @@ pub use images::PullProgress;
 pub use volumes::VolumeInfo;
 
 const SYSTEM_SOCKET: &str = "unix:///var/run/docker.sock";
+/// Longest time until the engine says that it is there: somebody waits to be told that it is not.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest time an ordinary request may take.
 const TIMEOUT: Duration = Duration::from_secs(60);
 /// Longest time a request may take that makes, starts or removes something on a busy host.
@@ -199,7 +201,7 @@ impl Engine {
     /// # Errors
     /// Why not.
     pub async fn ping(&self) -> Result<(), DockerError> {
-        self.call("reach the engine", TIMEOUT, async |docker| {
+        self.call("reach the engine", PROBE_TIMEOUT, async |docker| {
             docker.ping().await.map(drop)
         })
         .await
@@ -211,9 +213,11 @@ impl Engine {
     /// When it cannot be asked.
     pub async fn info(&self) -> Result<HostInfo, DockerError> {
         let info = self
-            .call("ask the engine about itself", TIMEOUT, async |docker| {
-                docker.info().await
-            })
+            .call(
+                "ask the engine about itself",
+                PROBE_TIMEOUT,
+                async |docker| docker.info().await,
+            )
             .await?;
         Ok(HostInfo {
             version: info.server_version.unwrap_or_default(),
