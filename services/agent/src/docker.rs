@@ -52,7 +52,7 @@ pub mod label {
 /// What a failed request means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DockerErrorKind {
-    /// The engine cannot be reached or did not answer in time.
+    /// The engine cannot be reached, did not answer in time, or broke off.
     Unreachable,
     /// No such container, volume or image.
     NotFound,
@@ -110,11 +110,6 @@ impl DockerError {
     /// The engine did not answer in time.
     pub fn hanging(action: impl Into<String>) -> Self {
         Self::unreachable(action, HANGING)
-    }
-
-    /// Whether the engine did not answer in time.
-    pub fn is_hanging(&self) -> bool {
-        self.kind == DockerErrorKind::Unreachable && self.message == HANGING
     }
 
     fn unreachable(action: impl Into<String>, message: impl Into<String>) -> Self {

@@ -81,6 +81,20 @@ pub struct ContainerInfo {
     pub ports: Vec<(u16, SocketAddr)>,
 }
 
+impl From<Listed> for ContainerInfo {
+    /// As much as the list tells.
+    fn from(listed: Listed) -> Self {
+        Self {
+            listed,
+            oom_killed: false,
+            started_at: None,
+            finished_at: None,
+            error: String::new(),
+            ports: Vec::new(),
+        }
+    }
+}
+
 impl ContainerInfo {
     /// Whether its processes exist.
     pub fn is_alive(&self) -> bool {
@@ -171,6 +185,16 @@ impl Engine {
         let mut listed = self.list_where("id", ids, self.prefix()).await?;
         listed.retain(|container| container.belongs_to(self.prefix()));
         Ok(listed)
+    }
+
+    /// The one of this name, if there is one.
+    ///
+    /// # Errors
+    /// When the engine cannot be asked.
+    pub async fn list_named(&self, name: &str) -> Result<Option<Listed>, DockerError> {
+        let listed = self.list_where("name", vec![name.to_owned()], name).await?;
+        // The engine's filter finds the text anywhere in a name.
+        Ok(listed.into_iter().find(|container| container.name == name))
     }
 
     async fn list_where(

@@ -15,7 +15,9 @@ use windlass_domain::conditions::Health;
 use windlass_proto::{convert, v1};
 
 use super::Cause;
-use crate::docker::{ContainerInfo, DockerError, Engine, Listed, State, VolumeInfo};
+use crate::docker::{
+    ContainerInfo, DockerError, DockerErrorKind, Engine, Listed, State, VolumeInfo,
+};
 use crate::model::{Found, HostEntry, HostKey};
 
 /// Containers and volumes looked at closely at once.
@@ -164,13 +166,16 @@ async fn complete(
         .map(|listed| async move {
             match look(engine, &listed.id).await {
                 // All of it from the one look: two moments must not mix.
-                Ok(found) => Ok(found.map(inspected)),
-                // One that hangs blinds nobody to the rest: what the list tells is true.
-                Err(error) if error.is_hanging() => {
+                Ok(found) => Ok::<_, DockerError>(found.map(inspected)),
+                // One that hangs or is broken blinds nobody to the rest, as long as the engine is there:
+                // what the list tells is true.
+                Err(error) => {
+                    if error.kind == DockerErrorKind::Unreachable {
+                        engine.ping().await?;
+                    }
                     tracing::warn!(container = %listed.name, "told without its times: {error}");
                     Ok(Some(wire(listed)))
                 }
-                Err(error) => Err(error),
             }
         })
         .buffer_unordered(PARALLEL)

@@ -41,7 +41,15 @@ impl Task for Stop {
 /// When a container that is not ours has its name.
 pub(super) async fn own(tools: &Tools, workspace: Uuid) -> Result<Option<ContainerInfo>, Failure> {
     let name = tools.container(workspace);
-    let container = tools.engine.inspect_container(&name).await?;
+    let container = match tools.engine.inspect_container(&name).await {
+        Ok(container) => container,
+        Err(error) => {
+            // One that is broken can still be listed, and has to go all the more.
+            tracing::warn!(container = %name, "only listed: {error}");
+            let listed = tools.engine.list_named(&name).await?;
+            listed.map(ContainerInfo::from)
+        }
+    };
     match container {
         Some(container) if container.listed.workspace != Some(workspace) => Err(Failure::action(
             format!("container {name} does not carry this workspace's label: it is left alone"),

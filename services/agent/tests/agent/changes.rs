@@ -175,6 +175,39 @@ async fn an_engine_that_hangs_is_told_and_comes_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn one_container_that_is_broken_hides_nothing_and_can_be_stopped() {
+    let mut f = Fixture::stopped(&OFTEN).await;
+    let wire = ToEngine::new(&f.socket(), f.engine.host());
+    f.set_flag("--docker-host", &wire.host());
+    f.start().await;
+    let (broken, home) = f.provisioned().await;
+    f.started(broken, home).await;
+    let id = f.containers().await[0].container_id.clone();
+    let (well, home) = f.provisioned().await;
+    f.started(well, home).await;
+    let (broken_name, well_name) = (f.container(broken), f.container(well));
+    wire.break_container(&broken_name, &id);
+    // An agent that knows nothing yet looks at all of them.
+    f.restart().await;
+    let mut follower = Follower::default();
+    follower
+        .until(f.client(), "both", |f| f.containers.len() == 2)
+        .await;
+    assert_eq!(follower.end.host_error, "");
+    let told = &follower.containers[&broken_name];
+    assert_eq!(told.state(), ContainerState::Running);
+    assert_eq!(told.workspace_id, broken.to_string());
+    assert!(told.start_time.is_none());
+    assert!(follower.containers[&well_name].start_time.is_some());
+
+    f.stopped_container(broken).await;
+    follower
+        .until(f.client(), "stopped", |f| f.containers.len() == 1)
+        .await;
+    assert!(follower.containers.contains_key(&well_name));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn nothing_changed_is_one_small_message() {
     let f = Fixture::with(&SELDOM).await;
     let (workspace, volume_id) = f.provisioned().await;

@@ -1,5 +1,5 @@
-//! Connections in between: to the engine, where they can be cut and its events kept back; and to the
-//! store, where requests are counted.
+//! Connections in between: to the engine, where they can be cut, its events kept back and looks at containers
+//! refused; and to the store, where requests are counted.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,6 +9,9 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+
+const BROKEN: &[u8] = b"HTTP/1.1 500 Internal Server Error\r\nContent-Type: application/json\r\n\
+    Content-Length: 20\r\nConnection: close\r\n\r\n{\"message\":\"broken\"}";
 
 /// A socket that leads to the engine.
 pub struct ToEngine {
@@ -23,6 +26,8 @@ struct EngineWire {
     silent: AtomicBool,
     /// Nothing is let through.
     hanging: AtomicBool,
+    /// Containers, by name and id, that the engine cannot tell of.
+    broken: Mutex<Vec<String>>,
     /// Connections that carry events.
     events: Mutex<Vec<CancellationToken>>,
 }
@@ -65,6 +70,12 @@ impl ToEngine {
         self.state.hanging.store(hang, Ordering::SeqCst);
     }
 
+    /// The engine lists this container, but answers 500 to a closer look at it.
+    pub fn break_container(&self, name: &str, id: &str) {
+        let mut broken = self.state.broken.lock().unwrap();
+        broken.extend([name.to_owned(), id.to_owned()]);
+    }
+
     /// Cuts every connection that carries events; returns how many there were.
     pub fn cut_events(&self) -> usize {
         let cut: Vec<_> = self.state.events.lock().unwrap().drain(..).collect();
@@ -76,6 +87,12 @@ impl ToEngine {
 }
 
 impl EngineWire {
+    fn is_broken(&self, request: &[u8]) -> bool {
+        let broken = self.broken.lock().unwrap();
+        let looks_at = |name: &String| find(request, format!("/{name}/json").as_bytes());
+        request.starts_with(b"GET ") && broken.iter().any(looks_at)
+    }
+
     async fn carry(&self, client: UnixStream, server: UnixStream) {
         let cut = CancellationToken::new();
         let silent = AtomicBool::new(false);
@@ -86,14 +103,17 @@ impl EngineWire {
             loop {
                 let n = from_client.read(&mut bytes).await.unwrap_or(0);
                 if n == 0 {
-                    return;
+                    return false;
+                }
+                if self.is_broken(&bytes[..n]) {
+                    return true;
                 }
                 if bytes[..n].starts_with(b"GET /events") || find(&bytes[..n], b"/events?") {
                     self.events.lock().unwrap().push(cut.clone());
                     silent.store(self.silent.load(Ordering::SeqCst), Ordering::SeqCst);
                 }
                 if to_server.write_all(&bytes[..n]).await.is_err() {
-                    return;
+                    return false;
                 }
             }
         };
@@ -115,10 +135,13 @@ impl EngineWire {
                 }
             }
         };
-        tokio::select! {
-            () = cut.cancelled() => {}
-            () = up => {}
-            () = down => {}
+        let broken = tokio::select! {
+            () = cut.cancelled() => false,
+            broken = up => broken,
+            () = down => false,
+        };
+        if broken {
+            to_client.write_all(BROKEN).await.unwrap();
         }
     }
 }
