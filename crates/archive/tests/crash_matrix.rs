@@ -18,6 +18,7 @@ use common::{Tree, assert_same, list};
 use tempfile::TempDir;
 use uuid::Uuid;
 use windlass_archive::store::Store;
+use windlass_archive::unpack::forget_lost;
 use windlass_archive::{
     ArchiveError, ArchiveMarker, ArchiveSpec, CancellationToken, Progress, RestoreReport,
     RestoreSpec, StoreConfig, archive, failpoints, layout, restore, verify,
@@ -304,6 +305,46 @@ async fn a_restore_killed_anywhere_ends_as_one_that_was_not() {
         world.same_home(&job.target);
         assert!(job.restored().await && job.marker_is_true().await);
     }
+}
+
+/// What was restored is lost with its host, and the same restore is done again elsewhere: the marker of the
+/// first must not complete what the second has only begun.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restore_done_again_is_complete_only_at_its_end() {
+    if Job::as_child().await.is_some() {
+        return;
+    }
+    const TEST: &str = "a_restore_done_again_is_complete_only_at_its_end";
+    let world = World::start().await;
+    for failpoint in [
+        "restore::before-clean",
+        "restore::after-unpack",
+        "restore::before-marker",
+    ] {
+        let job = world.job();
+        job.archive().await.unwrap();
+        job.restore().await.unwrap();
+        fs::remove_dir_all(&job.target).unwrap();
+        fs::create_dir(&job.target).unwrap();
+        job.killed_at(TEST, "restore", failpoint);
+        assert!(!job.restored().await, "{failpoint}");
+        let report = job.restore().await.unwrap();
+        assert!(!report.already_complete, "{failpoint}");
+        world.same_home(&job.target);
+        assert!(job.restored().await);
+    }
+
+    // Without a volume to look into.
+    let job = world.job();
+    let archive = job.archive().await.unwrap();
+    let (store, key) = (job.store().await, job.key());
+    let forget = |root| forget_lost(&store, &key, &archive, root, job.restore_id);
+    assert_eq!(forget(None).await.unwrap(), None);
+    job.restore().await.unwrap();
+    assert_eq!(forget(Some(job.target.clone())).await.unwrap(), None);
+    assert!(job.restored().await);
+    assert!(forget(None).await.unwrap().is_some());
+    assert!(!job.restored().await);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,7 +3,8 @@
 //!
 //! A restore that fails or is killed anywhere is repeated from scratch by the same call. The marker
 //! carries the operation's id, so that no other restore's marker completes this one; and where it
-//! already stands, the volume is left alone, because somebody may be using it.
+//! already stands, the volume is left alone, because somebody may be using it. If what was restored is
+//! lost, its marker goes before anything else is done: no marker ever stands beside a half-filled volume.
 
 mod extract;
 mod stream;
@@ -82,14 +83,17 @@ pub async fn restore(
     }
     failpoint!("restore::after-archive-marker");
     let marker_key = layout::restore_marker_key(store.prefix(), spec.workspace_id, spec.op_id);
-    let root = volume_root.clone();
-    if let Some(marker) = completed(store, &marker_key, archive_key, &archive, root).await? {
-        progress.begin(Stage::Done, 0);
-        return Ok(RestoreReport {
-            archive,
-            marker,
-            already_complete: true,
-        });
+    let root = Some(volume_root.clone());
+    match earlier(store, &marker_key, archive_key, &archive, root).await? {
+        Earlier::Complete(marker) => {
+            progress.begin(Stage::Done, 0);
+            return Ok(RestoreReport {
+                archive,
+                marker,
+                already_complete: true,
+            });
+        }
+        Earlier::None | Earlier::Forgotten => {}
     }
 
     progress.reset_entries();
@@ -131,18 +135,45 @@ pub async fn restore(
     })
 }
 
-/// The marker of this very restore, if it completed. A marker whose volume is empty although the
-/// archive is not means another volume (a host was lost meanwhile): then the work is done again.
-async fn completed(
+/// Takes the marker of this very restore away if what it completed was lost: `volume_root` says where it
+/// is, `None` that there is no volume. Returns its key then. [`restore`] does it as well; whoever makes the
+/// volume does it before, or the new one would pass for complete.
+pub async fn forget_lost(
+    store: &Store,
+    archive_key: &str,
+    archive: &ArchiveMarker,
+    volume_root: Option<PathBuf>,
+    op_id: Uuid,
+) -> Result<Option<String>, ArchiveError> {
+    let key = layout::restore_marker_key(store.prefix(), archive.workspace_id, op_id);
+    match earlier(store, &key, archive_key, archive, volume_root).await? {
+        Earlier::Forgotten => Ok(Some(key)),
+        Earlier::None | Earlier::Complete(_) => Ok(None),
+    }
+}
+
+/// What became of an earlier run of this very restore.
+enum Earlier {
+    /// None completed.
+    None,
+    /// One did.
+    Complete(RestoreMarker),
+    /// One did, but what it restored is lost. Its marker has been taken away.
+    Forgotten,
+}
+
+/// A marker without a volume, or with an empty one although the archive is not, means that another volume
+/// was restored (a host was lost meanwhile): then the work is done again.
+async fn earlier(
     store: &Store,
     marker_key: &str,
     archive_key: &str,
     archive: &ArchiveMarker,
-    volume_root: PathBuf,
-) -> Result<Option<RestoreMarker>, ArchiveError> {
+    volume_root: Option<PathBuf>,
+) -> Result<Earlier, ArchiveError> {
     let bytes = match store.get_small(marker_key, MAX_MARKER_BYTES).await {
         Ok(bytes) => bytes,
-        Err(e) if e.kind() == StoreErrorKind::NotFound => return Ok(None),
+        Err(e) if e.kind() == StoreErrorKind::NotFound => return Ok(Earlier::None),
         Err(e) => return Err(e.into()),
     };
     let marker = RestoreMarker::parse(&bytes)?;
@@ -152,15 +183,24 @@ async fn completed(
             marker.op_id, marker.archive_key
         )));
     }
-    let holds_nothing = blocking("look into the volume", move || {
-        is_empty(open_root(&volume_root)?.as_fd())
-    })
-    .await?;
-    if holds_nothing && archive.entry_count > 1 {
-        tracing::warn!(key = marker_key, "restored before, but the volume is empty");
-        return Ok(None);
+    let lost = match volume_root {
+        None => true,
+        Some(root) => {
+            let look = move || is_empty(open_root(&root)?.as_fd());
+            archive.entry_count > 1 && blocking("look into the volume", look).await?
+        }
+    };
+    if !lost {
+        return Ok(Earlier::Complete(marker));
     }
-    Ok(Some(marker))
+    tracing::warn!(
+        key = marker_key,
+        "restored before, but what was restored is gone"
+    );
+    for (_, result) in store.delete(&[marker_key.to_owned()]).await {
+        result?;
+    }
+    Ok(Earlier::Forgotten)
 }
 
 /// Empties the volume and checks that the archive fits.

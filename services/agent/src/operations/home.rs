@@ -90,6 +90,13 @@ fn used_by(container: Option<&String>) -> Result<(), Failure> {
     }
 }
 
+/// The volume whose volume_id is the op_id, if it is there.
+pub(super) async fn made(tools: &Tools, job: &Job) -> Result<Option<VolumeInfo>, Failure> {
+    let name = tools.volume(job.workspace);
+    let found = tools.engine.inspect_volume(&name).await?;
+    Ok(found.filter(|volume| same(volume, job.workspace, job.op_id).is_ok()))
+}
+
 /// Whether [`make`] could succeed now.
 ///
 /// # Errors

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tracing::Instrument;
 use uuid::Uuid;
 use windlass_archive::unpack::{self, RestoreSpec};
-use windlass_archive::verify;
+use windlass_archive::{ArchiveMarker, verify};
 
 use super::{Tools, count_bytes, home};
 use crate::error::Failure;
@@ -37,7 +37,8 @@ impl Task for Restore {
         let tools = &self.tools;
         home::unused(tools, &tools.volume(job.workspace)).await?;
         // Before anything makes room for it.
-        verify::read_marker(&tools.store, &self.archive_key).await?;
+        let archive = verify::read_marker(&tools.store, &self.archive_key).await?;
+        self.forget_lost(job, &archive).await?;
         let volume = home::make(tools, job, self.replaces).await?;
         let root = home::root(&volume)?;
         let spec = RestoreSpec {
@@ -53,6 +54,23 @@ impl Task for Restore {
             count_bytes("restored", report.archive.size);
         }
         tools.index.restored(job.workspace, &report.marker);
+        Ok(())
+    }
+}
+
+impl Restore {
+    /// The marker of a volume that was lost must be gone, and known to be, before there is another: whoever
+    /// observes both takes them for a home.
+    async fn forget_lost(&self, job: &Job, archive: &ArchiveMarker) -> Result<(), Failure> {
+        let tools = &self.tools;
+        let volume = home::made(tools, job).await?;
+        let root = volume.as_ref().map(home::root).transpose()?;
+        tools.still_led(job)?;
+        let key = &self.archive_key;
+        let lost = unpack::forget_lost(&tools.store, key, archive, root, job.op_id).await?;
+        if let Some(marker) = lost {
+            tools.index.deleted(&marker);
+        }
         Ok(())
     }
 }

@@ -153,6 +153,33 @@ async fn only_the_volume_that_is_named_makes_room() {
     assert_eq!(std::fs::read_to_string(restored).unwrap(), "1");
 }
 
+/// The home is lost right after its restore, and the same restore fails when it is done again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restore_that_is_done_again_counts_once_it_is_complete() {
+    let f = Fixture::new().await;
+    let (workspace, volume_id) = f.provisioned().await;
+    let home = f.home(workspace).await;
+    std::fs::write(home.join("a"), vec![7_u8; 100_000]).unwrap();
+    let archive = f.archived(workspace, volume_id).await;
+    let request = v1::RestoreRequest {
+        context: context(workspace, Uuid::new_v4()),
+        archive_key: archive.key.clone(),
+        replaces_volume_id: volume_id.to_string(),
+    };
+    f.client().restore(request.clone()).await.unwrap();
+    f.succeeded(workspace).await;
+    assert_eq!(f.archives(false).await.unwrap().restores.len(), 1);
+    f.docker(&["volume", "rm", &f.volume(workspace)]).await;
+    f.damage(&archive.key).await;
+    let _ = f.client().restore(request).await;
+    let job = f.ended(workspace).await;
+    assert_eq!(job.reason, "ArchiveCorrupted", "{job:?}");
+    for refresh in [false, true] {
+        let all = f.archives(refresh).await.unwrap();
+        assert!(all.restores.is_empty(), "refresh: {refresh}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_archive_is_told_and_leaves_no_home() {
     let f = Fixture::new().await;
