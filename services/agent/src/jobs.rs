@@ -2,9 +2,10 @@
 //! call.
 //!
 //! Invariants: from before its checks until after its end a job excludes every other of its workspace, but
-//! for a checkpoint, which gives way to whatever else is asked for; kinds of work never wait for each other; a job that failed is run again only by a higher attempt; a
-//! job that waited is dropped if its leader was deposed meanwhile. Nothing here is stored: after a
-//! restart the same calls come again, and every operation is idempotent.
+//! a checkpoint, and a start that only pulls its image, is cancelled when something else is asked for; kinds
+//! of work never wait for each other, nor for a registry; a job that failed is run again only by a higher
+//! attempt; a job that waited is dropped if its leader was deposed meanwhile. Nothing here is stored: after
+//! a restart the same calls come again, and every operation is idempotent.
 
 mod job;
 mod progress;
@@ -17,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use chrono::Utc;
 use futures::FutureExt;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument, Span};
@@ -151,7 +152,7 @@ impl Jobs {
         let mut state = inner.lock();
         if let Some(job) = state.active.get(&context.workspace) {
             if job.kind != T::KIND || job.op_id != context.op_id {
-                if job.kind == Kind::Checkpoint {
+                if job.gives_way() {
                     // wc asks for something else, so it has given this up: nobody waits for it.
                     job.cancel.cancel();
                 }
@@ -179,7 +180,8 @@ impl Jobs {
                 format!("too many jobs wait: {}", T::KIND.word()),
             ));
         }
-        let job = Arc::new(Job::new(T::KIND, context, inner.cancel.child_token()));
+        let (places, cancel) = (lane.permits.clone(), inner.cancel.child_token());
+        let job = Arc::new(Job::new(T::KIND, context, places, cancel));
         state.active.insert(context.workspace, job.clone());
         drop(state);
         inner.moved.job(context.workspace);
@@ -256,16 +258,13 @@ impl Inner {
             () = self.kill.cancelled() => Err(stopping()),
             driven = self.check_and_queue(job, &task) => driven,
         };
-        let permit = match driven {
-            Ok(permit) => permit,
-            Err(failure) => {
-                self.lock().active.remove(&job.workspace);
-                job.set(Phase::Refused(failure));
-                self.moved.job(job.workspace);
-                return;
-            }
-        };
-        job.hold(permit);
+        if let Err(failure) = driven {
+            job.release_place();
+            self.lock().active.remove(&job.workspace);
+            job.set(Phase::Refused(failure));
+            self.moved.job(job.workspace);
+            return;
+        }
         job.set(Phase::Running);
         self.moved.job(job.workspace);
         let running = metrics::gauge!("windlass_agent_jobs_running", "kind" => T::KIND.word());
@@ -281,27 +280,16 @@ impl Inner {
         self.finish(job, result, began.elapsed());
     }
 
-    async fn check_and_queue<T: Task>(
-        &self,
-        job: &Job,
-        task: &T,
-    ) -> Result<OwnedSemaphorePermit, Failure> {
+    async fn check_and_queue<T: Task>(&self, job: &Job, task: &T) -> Result<(), Failure> {
         guarded(task.check(job)).await?;
         job.set(Phase::Queued);
         let waiting = metrics::gauge!("windlass_agent_jobs_queued", "kind" => T::KIND.word());
         waiting.increment(1.0);
-        let permit = tokio::select! {
-            biased;
-            () = job.cancel.cancelled() => Err(stopping()),
-            permit = self.lane(T::KIND)?.permits.clone().acquire_owned() => {
-                permit.map_err(|_| stopping())
-            }
-        };
+        let placed = job.take_place().await;
         waiting.decrement(1.0);
-        let permit = permit?;
+        placed?;
         // Whoever asked may have been deposed while it waited.
-        self.epochs.check(job.claim())?;
-        Ok(permit)
+        self.epochs.check(job.claim())
     }
 
     fn finish(&self, job: &Job, result: Result<(), Failure>, took: Duration) {

@@ -34,6 +34,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use windlass_archive::Store;
 use windlass_proto::FILE_DESCRIPTOR_SET;
@@ -105,6 +106,7 @@ pub async fn run(
         verify: config.store.archive_verify.into(),
         zstd_level: config.store.zstd_level,
         epochs,
+        pulls: Semaphore::new(operations::MAX_PULLS),
     });
 
     let readiness = Readiness::new();

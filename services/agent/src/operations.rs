@@ -15,6 +15,7 @@ mod stop;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use tokio::sync::Semaphore;
 use windlass_archive::Store;
 use windlass_archive::pack::{ArchiveSpec, Verify};
 use windlass_domain::{WorkspaceId, names};
@@ -34,7 +35,7 @@ pub use delete_archives::{DeleteArchives, Deleted};
 pub use delete_volume::{DeleteVolume, Keep};
 pub use provision::Provision;
 pub use restore::Restore;
-pub use start::Start;
+pub use start::{MAX_PULLS, Start};
 pub use stop::Stop;
 
 /// What operations work with.
@@ -54,6 +55,8 @@ pub struct Tools {
     pub zstd_level: i32,
     /// Epochs seen.
     pub epochs: Arc<Epochs>,
+    /// Places of image pulls.
+    pub pulls: Semaphore,
 }
 
 impl Tools {

@@ -1,10 +1,10 @@
 //! One job: who asked for what, and how it stands.
 
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use chrono::{DateTime, Utc};
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{Span, field::Empty};
 use uuid::Uuid;
@@ -12,6 +12,7 @@ use windlass_proto::{convert, v1};
 use windlass_service::{TraceContext, trace};
 
 use super::progress::JobProgress;
+use super::stopping;
 use crate::epochs::Claim;
 use crate::error::Failure;
 
@@ -124,11 +125,19 @@ pub struct Job {
     claim: Mutex<Claim>,
     created: DateTime<Utc>,
     phase: watch::Sender<Phase>,
+    /// The places of its kind, and the one it has.
+    places: Arc<Semaphore>,
     place: Mutex<Option<OwnedSemaphorePermit>>,
+    gives_way: AtomicBool,
 }
 
 impl Job {
-    pub(super) fn new(kind: Kind, context: &WorkContext, cancel: CancellationToken) -> Self {
+    pub(super) fn new(
+        kind: Kind,
+        context: &WorkContext,
+        places: Arc<Semaphore>,
+        cancel: CancellationToken,
+    ) -> Self {
         Self {
             workspace: context.workspace,
             op_id: context.op_id,
@@ -139,7 +148,9 @@ impl Job {
             claim: Mutex::new(context.claim),
             created: Utc::now(),
             phase: watch::Sender::new(Phase::Checking),
+            places,
             place: Mutex::new(None),
+            gives_way: AtomicBool::new(kind == Kind::Checkpoint),
         }
     }
 
@@ -192,8 +203,50 @@ impl Job {
         *self.place.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    pub(super) fn hold(&self, place: OwnedSemaphorePermit) {
+    /// Waits for a place of its kind.
+    pub(super) async fn take_place(&self) -> Result<(), Failure> {
+        let place = tokio::select! {
+            biased;
+            () = self.cancel.cancelled() => return Err(stopping()),
+            place = self.places.clone().acquire_owned() => place.map_err(|_| stopping())?,
+        };
         *self.place.lock().unwrap_or_else(PoisonError::into_inner) = Some(place);
+        Ok(())
+    }
+
+    /// Does what may hang on others and has changed nothing yet, in one of these `places` instead of its
+    /// own. Meanwhile the job gives way to whatever else is asked for. Its leader may have fallen then.
+    ///
+    /// # Errors
+    /// When that fails, or the job is to give up.
+    pub async fn aside<T>(
+        &self,
+        places: &Semaphore,
+        work: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        self.release_place();
+        self.gives_way.store(true, Ordering::Relaxed);
+        self.set(Phase::Queued);
+        let aside = async {
+            let _place = places.acquire().await.map_err(|_| stopping())?;
+            self.set(Phase::Running);
+            work.await
+        };
+        let done = tokio::select! {
+            biased;
+            () = self.cancel.cancelled() => return Err(stopping()),
+            done = aside => done?,
+        };
+        self.set(Phase::Queued);
+        self.take_place().await?;
+        self.set(Phase::Running);
+        self.gives_way.store(false, Ordering::Relaxed);
+        Ok(done)
+    }
+
+    /// Whether it is to be cancelled when something else is asked for of its workspace.
+    pub(super) fn gives_way(&self) -> bool {
+        self.gives_way.load(Ordering::Relaxed)
     }
 
     pub(super) fn set(&self, phase: Phase) {

@@ -14,11 +14,13 @@ use windlass_domain::control::Limits;
 use windlass_domain::names;
 
 use super::{Tools, home, stop};
-use crate::docker::{ContainerInfo, DockerErrorKind, NewContainer, State};
+use crate::docker::{ContainerInfo, DockerErrorKind, NewContainer, PullProgress, State};
 use crate::error::{Failure, Reason};
 use crate::failpoints::failpoint;
 use crate::jobs::{Job, Kind, Task};
 
+/// Images pulled at once. A registry that hangs keeps these, and no place of a start.
+pub const MAX_PULLS: usize = 4;
 /// How long a container without health check has to stay up.
 const SETTLE: Duration = Duration::from_millis(600);
 /// How long a health check is waited for. Then the job ends, and whoever observes waits on.
@@ -90,20 +92,23 @@ impl Start {
             return Ok(());
         }
         failpoint!("agent::start-before-pull");
-        job.progress
-            .pull(Some(crate::docker::PullProgress::default()));
-        let timeout = self.tools.docker.pull_timeout;
-        let tell = |progress| job.progress.pull(Some(progress));
-        let pulled = tokio::select! {
-            pulled = engine.pull_image(&self.image, timeout, tell) => pulled,
-            () = job.cancel.cancelled() => return Err(Failure::action("cancelled")),
+        let pull = async {
+            // Another start may have brought it while this one waited.
+            if engine.has_image(&self.image).await? {
+                return Ok(());
+            }
+            job.progress.pull(Some(PullProgress::default()));
+            let timeout = self.tools.docker.pull_timeout;
+            let tell = |progress| job.progress.pull(Some(progress));
+            let pulled = engine.pull_image(&self.image, timeout, tell).await;
+            job.progress.pull(None);
+            match pulled {
+                Ok(()) => Ok(()),
+                Err(error) if error.kind == DockerErrorKind::Unreachable => Err(error.into()),
+                Err(error) => Err(refused(error.to_string())),
+            }
         };
-        job.progress.pull(None);
-        match pulled {
-            Ok(()) => Ok(()),
-            Err(error) if error.kind == DockerErrorKind::Unreachable => Err(error.into()),
-            Err(error) => Err(refused(error.to_string())),
-        }
+        job.aside(&self.tools.pulls, pull).await
     }
 
     async fn create_and_start(&self, job: &Job) -> Result<String, Failure> {

@@ -5,6 +5,7 @@ use uuid::Uuid;
 use windlass_proto::v1::{self, ContainerState, JobState};
 
 use crate::harness::{Fixture, attempt, context, refused};
+use crate::wire::ToEngine;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_starts_on_another_home() {
@@ -54,6 +55,39 @@ async fn an_image_that_cannot_be_had_is_told() {
         assert_eq!(f.containers().await[0].attempt, 1);
         f.stopped_container(workspace).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_registry_that_hangs_holds_nobody_up() {
+    let mut f = Fixture::stopped(&["--max-start-jobs", "1"]).await;
+    let wire = ToEngine::new(&f.socket(), f.engine.host());
+    wire.hang_pulls();
+    f.set_flag("--docker-host", &wire.host());
+    f.start().await;
+    let (slow, home) = f.provisioned().await;
+    let mut request = f.start_request(slow, Uuid::new_v4(), home);
+    request.image = "127.0.0.1:1/no/such:image".to_owned();
+    f.client().start(request).await.unwrap();
+    let begun = std::time::Instant::now();
+    while f.job(slow).await.and_then(|j| j.progress).is_none() {
+        assert!(begun.elapsed() < Duration::from_secs(30), "never pulls");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let (other, home) = f.provisioned().await;
+    f.started(other, home).await;
+
+    // Nor the workspace itself.
+    let stop = v1::StopRequest {
+        context: context(slow, Uuid::new_v4()),
+        grace: None,
+    };
+    refused(f.client().stop(stop.clone()).await, Code::Aborted, "BUSY");
+    while let Err(status) = f.client().stop(stop.clone()).await {
+        assert!(begun.elapsed() < Duration::from_secs(60), "{status:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let job = f.succeeded(slow).await;
+    assert_eq!(job.operation(), v1::Operation::Stopping);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -26,6 +26,8 @@ struct EngineWire {
     silent: AtomicBool,
     /// Nothing is let through.
     hanging: AtomicBool,
+    /// No pull is let through.
+    pulls_hang: AtomicBool,
     /// Containers, by name and id, that the engine cannot tell of.
     broken: Mutex<Vec<String>>,
     /// Connections that carry events.
@@ -70,6 +72,11 @@ impl ToEngine {
         self.state.hanging.store(hang, Ordering::SeqCst);
     }
 
+    /// Pulls are begun and never end.
+    pub fn hang_pulls(&self) {
+        self.state.pulls_hang.store(true, Ordering::SeqCst);
+    }
+
     /// The engine lists this container, but answers 500 to a closer look at it.
     pub fn break_container(&self, name: &str, id: &str) {
         let mut broken = self.state.broken.lock().unwrap();
@@ -104,6 +111,9 @@ impl EngineWire {
                 let n = from_client.read(&mut bytes).await.unwrap_or(0);
                 if n == 0 {
                     return false;
+                }
+                if self.pulls_hang.load(Ordering::SeqCst) && find(&bytes[..n], b"/images/create?") {
+                    std::future::pending::<()>().await;
                 }
                 if self.is_broken(&bytes[..n]) {
                     return true;
