@@ -44,7 +44,14 @@ impl Task for Checkpoint {
         };
         let root = home::root(&volume)?;
         let (progress, cancel) = (job.progress.archive(), job.cancel.clone());
-        let marker = pack::archive(&tools.store, root, spec, progress, cancel).await?;
+        let archiving = pack::archive(&tools.store, root, spec, progress, cancel);
+        // Dropped, not only asked to end: it gives way while the store hangs, too. What it leaves is loose,
+        // and gc's.
+        let marker = tokio::select! {
+            biased;
+            () = job.cancel.cancelled() => return Err(Failure::action("cancelled")),
+            marker = archiving => marker?,
+        };
         count_bytes("archived", marker.size);
         tools.index.archived(&marker);
         Ok(())

@@ -1,12 +1,14 @@
 //! Checkpoints: a home is archived while its container writes to it, and nothing ever goes on the word of one.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use tonic::Code;
 use uuid::Uuid;
 use windlass_proto::v1::{self, JobState};
 
 use crate::harness::{Fixture, context, refused};
+use crate::wire::ToStore;
 
 fn checkpoint(workspace: Uuid, op: Uuid, volume_id: Uuid) -> v1::ArchiveRequest {
     v1::ArchiveRequest {
@@ -115,6 +117,34 @@ async fn no_volume_goes_on_the_word_of_a_checkpoint() {
     assert!(!clean.crash_consistent);
     f.client().delete_volume(delete(&clean)).await.unwrap();
     assert!(f.volumes().await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_checkpoint_gives_way_while_the_store_hangs() {
+    let mut f = Fixture::stopped(&[]).await;
+    let wire = ToStore::new(&f.s3.as_ref().unwrap().endpoint()).await;
+    f.set_flag("--s3-endpoint", &wire.endpoint());
+    f.start().await;
+    let (workspace, volume_id) = f.provisioned().await;
+    wire.hang();
+    let request = checkpoint(workspace, Uuid::new_v4(), volume_id);
+    f.client().archive(request).await.unwrap();
+    let begun = Instant::now();
+    while f.job(workspace).await.map(|j| j.state()) != Some(JobState::Running) {
+        assert!(begun.elapsed() < Duration::from_secs(10), "never runs");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let stop = v1::StopRequest {
+        context: context(workspace, Uuid::new_v4()),
+        grace: None,
+    };
+    refused(f.client().stop(stop.clone()).await, Code::Aborted, "BUSY");
+    while let Err(status) = f.client().stop(stop.clone()).await {
+        assert!(begun.elapsed() < Duration::from_secs(10), "{status:?}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let job = f.succeeded(workspace).await;
+    assert_eq!(job.operation(), v1::Operation::Stopping);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,11 +1,11 @@
 //! Connections in between: to the engine, where they can be cut, its events kept back and looks at containers
-//! refused; and to the store, where requests are counted.
+//! refused; and to the store, where requests are counted and answers kept back.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -160,6 +160,7 @@ impl EngineWire {
 pub struct ToStore {
     address: String,
     seen: Arc<Mutex<Vec<String>>>,
+    hanging: Arc<AtomicBool>,
     _task: JoinSet<()>,
 }
 
@@ -170,18 +171,32 @@ impl ToStore {
         let address = listener.local_addr().unwrap().to_string();
         let seen = Arc::new(Mutex::new(Vec::new()));
         let log = seen.clone();
+        let hanging = Arc::new(AtomicBool::new(false));
+        let hangs = hanging.clone();
         let mut task = JoinSet::new();
         task.spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((client, _)) = listener.accept().await {
-                let (log, server) = (log.clone(), server.clone());
+                let (log, server, hangs) = (log.clone(), server.clone(), hangs.clone());
                 connections.spawn(async move {
                     let server = TcpStream::connect(server).await.unwrap();
                     let (from_client, mut to_client) = client.into_split();
                     let (mut from_server, to_server) = server.into_split();
+                    let answer = async {
+                        let mut bytes = vec![0; 64 << 10];
+                        loop {
+                            let n = from_server.read(&mut bytes).await.unwrap_or(0);
+                            if hangs.load(Ordering::SeqCst) {
+                                std::future::pending::<()>().await;
+                            }
+                            if n == 0 || to_client.write_all(&bytes[..n]).await.is_err() {
+                                return;
+                            }
+                        }
+                    };
                     tokio::select! {
                         () = count(from_client, to_server, &log) => {}
-                        _ = copy(&mut from_server, &mut to_client) => {}
+                        () = answer => {}
                     }
                 });
             }
@@ -189,8 +204,14 @@ impl ToStore {
         Self {
             address,
             seen,
+            hanging,
             _task: task,
         }
+    }
+
+    /// The store takes requests and never answers again.
+    pub fn hang(&self) {
+        self.hanging.store(true, Ordering::SeqCst);
     }
 
     pub fn endpoint(&self) -> String {
