@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use chrono::Utc;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use windlass_domain::{WorkspaceId, names};
@@ -34,6 +34,8 @@ pub use read::{foreign_containers, volume_wire};
 
 /// More dirty names than this are read by a full list.
 const MANY: usize = 64;
+/// How long an asked for list waits for other asks: who asks for containers and for volumes gets one list.
+const TOGETHER: Duration = Duration::from_millis(1);
 /// How often the progress of running jobs is taken.
 const PROGRESS: Duration = Duration::from_secs(1);
 
@@ -71,6 +73,11 @@ struct Due {
 impl Feed {
     /// Feeds until shutdown.
     pub async fn run(self, shutdown: CancellationToken) {
+        self.feed(&shutdown).await;
+        self.model.close();
+    }
+
+    async fn feed(&self, shutdown: &CancellationToken) {
         let mut due = Due {
             list: Instant::now() + self.resync,
             why: Why::Resync,
@@ -163,10 +170,15 @@ impl Feed {
     /// Lists everything; the model has it then, or has failed.
     async fn list(&self, why: Why, taken: &Taken, due: &mut Due) -> Vec<HostKey> {
         metrics::counter!("windlass_agent_full_lists_total", "reason" => why.word()).increment(1);
+        if why == Why::Prove {
+            sleep(TOGETHER).await;
+        }
+        // At the last moment: whoever asks later is not answered by this list.
+        let asks = self.dirty.asks();
         let began = std::time::Instant::now();
         let jobs = by_workspace(self.jobs.list(None));
         let listed = self.everything(taken).await;
-        due.answered = taken.asks;
+        due.answered = asks;
         match listed {
             Ok(found) => {
                 let changed = self.model.change(|model| {
@@ -177,7 +189,7 @@ impl Feed {
                 });
                 due.why = Why::Resync;
                 due.list = Instant::now() + self.resync;
-                self.model.proven(began, taken.asks);
+                self.model.proven(began, asks);
                 if std::mem::take(&mut due.failures) > 0 {
                     tracing::info!("the engine can be listed again");
                     let kind = "engine/reconnect".to_owned();
@@ -195,7 +207,7 @@ impl Feed {
                 due.why = Why::Retry;
                 due.list = Instant::now() + Backoff::RECONNECT.after(due.failures);
                 self.dirty.put_back(taken.names.clone());
-                self.model.failed(Failure::from(error), taken.asks);
+                self.model.failed(Failure::from(error), asks);
                 Vec::new()
             }
         }
@@ -223,4 +235,52 @@ fn by_workspace(jobs: Vec<v1::Job>) -> BTreeMap<Uuid, Vec<v1::Job>> {
         }
     }
     all
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use clap::Parser;
+
+    use super::*;
+    use crate::config::JobArgs;
+    use crate::epochs::Epochs;
+
+    #[derive(Parser)]
+    struct Args {
+        #[command(flatten)]
+        jobs: JobArgs,
+    }
+
+    #[tokio::test]
+    async fn asks_that_come_before_a_list_begins_are_answered_by_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let epochs = Arc::new(Epochs::open(folder.path()).unwrap());
+        let dirty = Dirty::default();
+        let feed = Feed {
+            // Lists of it fail at once.
+            engine: Engine::new(Some("unix:///does/not/exist.sock"), "p-"),
+            jobs: Jobs::new(&Args::parse_from(["x"]).jobs, epochs, dirty.clone()),
+            model: Model::new(dirty.clone()),
+            dirty,
+            hints: Hints::default(),
+            resync: Duration::from_secs(3600),
+        };
+        let mut due = Due {
+            list: Instant::now() + feed.resync,
+            why: Why::Resync,
+            failures: 0,
+            answered: 0,
+            progress: Instant::now(),
+        };
+        // Polled in this order: the second ask comes once the feed has taken the first.
+        let both =
+            async { tokio::join!(feed.model.prove(), feed.read(&mut due), feed.model.prove()) };
+        let (first, (), second) = tokio::time::timeout(Duration::from_secs(10), both)
+            .await
+            .expect("the second ask waits for a list of its own");
+        assert!(first.is_err() && second.is_err());
+        assert_eq!((due.answered, due.failures), (2, 1));
+    }
 }

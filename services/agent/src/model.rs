@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use uuid::Uuid;
+use windlass_proto::v1;
 
 use crate::error::{Failure, Reason};
 use crate::feed::Dirty;
@@ -50,6 +51,8 @@ struct Ended {
     lists: u64,
     /// The last ask that had come before the last of them began.
     asks: u64,
+    /// There will be no more.
+    closed: bool,
 }
 
 #[derive(Debug)]
@@ -80,12 +83,17 @@ impl Model {
     /// begins share it.
     ///
     /// # Errors
-    /// When that list failed.
+    /// When that list failed, or there will be none.
     pub async fn prove(&self) -> Result<(), Failure> {
         let ask = self.inner.dirty.ask();
         let mut ended = self.inner.ended.subscribe();
-        // The sender lives in `self`.
-        let _ = ended.wait_for(|ended| ended.asks >= ask).await;
+        let answered = ended
+            .wait_for(|ended| ended.closed || ended.asks >= ask)
+            .await
+            .is_ok_and(|ended| ended.asks >= ask);
+        if !answered {
+            return Err(Failure::new(Reason::Stopping, "the agent is stopping"));
+        }
         self.lock().failure.clone().map_or(Ok(()), Err)
     }
 
@@ -102,17 +110,33 @@ impl Model {
     /// # Errors
     /// When nothing can be told: the engine was not listed yet, or could not be when last tried.
     pub fn since(&self, position: Option<Position>) -> Result<Delta<HostKey, HostEntry>, Failure> {
-        let state = self.lock();
-        if let Some(failure) = &state.failure {
-            return Err(failure.clone());
-        }
-        if state.proof.is_none() {
-            return Err(Failure::new(
-                Reason::EngineUnavailable,
-                "the engine has not answered the first list yet",
-            ));
-        }
-        Ok(state.host.since(position))
+        Ok(self.proven_state()?.host.since(position))
+    }
+
+    /// All containers.
+    ///
+    /// # Errors
+    /// As [`Model::since`].
+    pub fn containers(&self) -> Result<Vec<v1::Container>, Failure> {
+        let state = self.proven_state()?;
+        let containers = state.host.iter().filter_map(|(_, entry)| match &**entry {
+            HostEntry::Container(container) => Some(container.clone()),
+            HostEntry::Volume(_) | HostEntry::Jobs(_) => None,
+        });
+        Ok(containers.collect())
+    }
+
+    /// All volumes.
+    ///
+    /// # Errors
+    /// As [`Model::since`].
+    pub fn volumes(&self) -> Result<Vec<v1::Volume>, Failure> {
+        let state = self.proven_state()?;
+        let volumes = state.host.iter().filter_map(|(_, entry)| match &**entry {
+            HostEntry::Volume(volume) => Some(volume.clone()),
+            HostEntry::Container(_) | HostEntry::Jobs(_) => None,
+        });
+        Ok(volumes.collect())
     }
 
     /// The last full list that succeeded.
@@ -150,6 +174,25 @@ impl Model {
     pub(crate) fn failed(&self, failure: Failure, asks: u64) {
         self.lock().failure = Some(failure);
         self.end_list(asks);
+    }
+
+    /// There will be no more lists.
+    pub(crate) fn close(&self) {
+        self.inner.ended.send_modify(|ended| ended.closed = true);
+    }
+
+    fn proven_state(&self) -> Result<MutexGuard<'_, State>, Failure> {
+        let state = self.lock();
+        if let Some(failure) = &state.failure {
+            return Err(failure.clone());
+        }
+        if state.proof.is_none() {
+            return Err(Failure::new(
+                Reason::EngineUnavailable,
+                "the engine has not answered the first list yet",
+            ));
+        }
+        Ok(state)
     }
 
     fn end_list(&self, asks: u64) {

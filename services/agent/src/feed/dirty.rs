@@ -125,6 +125,11 @@ impl Dirty {
         ask
     }
 
+    /// Asks for a full list so far.
+    pub fn asks(&self) -> u64 {
+        self.lock().asks
+    }
+
     /// Waits until something is marked.
     pub async fn marked(&self) {
         self.inner.marked.notified().await;

@@ -65,9 +65,14 @@ pub async fn everything(
 pub async fn foreign_containers(
     engine: &Engine,
     prefix: &str,
-) -> Result<Vec<Arc<HostEntry>>, DockerError> {
+) -> Result<Vec<v1::Container>, DockerError> {
     let listed = engine.list_containers(prefix).await?;
-    complete(engine, listed, &|_| None, &BTreeSet::new()).await
+    let entries = complete(engine, listed, &|_| None, &BTreeSet::new()).await?;
+    let container = |entry| match Arc::unwrap_or_clone(entry) {
+        HostEntry::Container(container) => Some(container),
+        HostEntry::Volume(_) | HostEntry::Jobs(_) => None,
+    };
+    Ok(entries.into_iter().filter_map(container).collect())
 }
 
 /// These containers and volumes, one by one. A container that was just created is listed: a closer look

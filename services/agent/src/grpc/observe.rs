@@ -21,19 +21,14 @@ impl Agent {
     pub(super) async fn all(&self, prefix: String) -> Answer<Chunks<v1::ListAllResponse>> {
         // Jobs first: one that ends meanwhile is then shown at work with what it did, not the reverse.
         let jobs = self.jobs.list(None);
-        let found = if self.is_own(&prefix) {
+        let containers = if self.is_own(&prefix) {
             self.model.prove().await?;
-            let all = self.model.since(None)?.changes;
-            all.into_iter().filter_map(|(_, entry)| entry).collect()
+            self.model.containers()?
         } else {
             let found = foreign_containers(self.engine(), &prefix).await;
             found.map_err(Failure::from)?
         };
-        let containers = found.iter().filter_map(|entry| match &**entry {
-            HostEntry::Container(container) => Some(container.clone()),
-            HostEntry::Volume(_) | HostEntry::Jobs(_) => None,
-        });
-        let containers = chunks(containers.collect()).map(|containers| v1::ListAllResponse {
+        let containers = chunks(containers).map(|containers| v1::ListAllResponse {
             containers,
             jobs: Vec::new(),
         });
@@ -47,12 +42,7 @@ impl Agent {
     pub(super) async fn volumes(&self, prefix: String) -> Answer<Chunks<v1::ListVolumesResponse>> {
         let volumes: Vec<v1::Volume> = if self.is_own(&prefix) {
             self.model.prove().await?;
-            let all = self.model.since(None)?.changes;
-            let volumes = all.iter().filter_map(|(_, entry)| match entry.as_deref() {
-                Some(HostEntry::Volume(volume)) => Some(volume.clone()),
-                Some(HostEntry::Container(_) | HostEntry::Jobs(_)) | None => None,
-            });
-            volumes.collect()
+            self.model.volumes()?
         } else {
             let found = self.engine().list_volumes(&prefix).await;
             let found = found.map_err(Failure::from)?;

@@ -349,3 +349,25 @@ async fn proofs_that_are_asked_for_together_are_one_list() {
     assert!(model.since(None).is_ok());
     assert_eq!(model.proof().unwrap().number, 2);
 }
+
+#[tokio::test]
+async fn nobody_waits_for_a_list_that_will_not_be_made() {
+    let model = Model::new(Dirty::default());
+    let (waiting, ()) = tokio::join!(model.prove(), async { model.close() });
+    for answer in [waiting, model.prove().await] {
+        assert_eq!(answer.unwrap_err().reason, Reason::Stopping);
+    }
+}
+
+#[test]
+fn lists_hold_what_they_are_of() {
+    let model = Model::new(Dirty::default());
+    assert!(model.containers().is_err() && model.volumes().is_err());
+    model.change(|host| {
+        let found = [container(1, 2), volume(1, 1), volume(2, 1), jobs(1, 1)];
+        host.looked_at(found.into_iter().map(|(k, e)| (k, Some(e))).collect())
+    });
+    model.proven(Instant::now(), 0);
+    assert_eq!(model.containers().unwrap().len(), 1);
+    assert_eq!(model.volumes().unwrap().len(), 2);
+}
