@@ -6,6 +6,7 @@
 mod containers;
 mod events;
 mod images;
+mod lists;
 mod parse;
 mod volumes;
 
@@ -37,6 +38,8 @@ const HANGING: &str = "the engine did not answer in time";
 
 /// The labels of Windlass.
 pub mod label {
+    /// What all of them begin with.
+    pub const OURS: &str = "dev.windlass.";
     /// Id of the workspace: on containers and volumes.
     pub const WORKSPACE: &str = "dev.windlass.workspace";
     /// The agent's prefix, for filtering at the engine: on containers and volumes.
@@ -115,6 +118,14 @@ impl DockerError {
     fn unreachable(action: impl Into<String>, message: impl Into<String>) -> Self {
         Self {
             kind: DockerErrorKind::Unreachable,
+            action: action.into(),
+            message: message.into(),
+        }
+    }
+
+    fn other(action: impl Into<String>, message: impl Into<String>) -> Self {
+        Self {
+            kind: DockerErrorKind::Other,
             action: action.into(),
             message: message.into(),
         }

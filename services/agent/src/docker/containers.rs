@@ -1,24 +1,22 @@
 //! Containers: listing, looking closely, making, starting, stopping, removing.
 
-use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::time::Duration;
 
 use bollard::models::{
-    ContainerCreateBody, ContainerSummary, HostConfig, Mount, MountType, MountVolumeOptions,
-    PortBinding, PortMap, RestartPolicy, RestartPolicyNameEnum,
+    ContainerCreateBody, HostConfig, Mount, MountType, MountVolumeOptions, PortBinding, PortMap,
+    RestartPolicy, RestartPolicyNameEnum,
 };
 use bollard::query_parameters::{
-    CreateContainerOptions, InspectContainerOptions, ListContainersOptions, RemoveContainerOptions,
-    StopContainerOptions,
+    CreateContainerOptions, InspectContainerOptions, RemoveContainerOptions, StopContainerOptions,
 };
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 use windlass_domain::conditions::{ContainerState, Health};
 
-use super::parse::{inspected, listed, name_of, summary_state};
-use super::{DockerError, DockerErrorKind, Engine, SLOW_TIMEOUT, TIMEOUT, label};
+use super::parse::{inspected, listed, name_of, state_in};
+use super::{DockerError, DockerErrorKind, Engine, SLOW_TIMEOUT, TIMEOUT, label, lists};
 
 /// Where the home is mounted.
 pub const HOME: &str = "/home/coder";
@@ -203,11 +201,7 @@ impl Engine {
         values: Vec<String>,
         prefix: &str,
     ) -> Result<Vec<Listed>, DockerError> {
-        let containers = self
-            .call("list containers", TIMEOUT, async |docker| {
-                docker.list_containers(filtered(filter, values)).await
-            })
-            .await?;
+        let containers = self.containers(filter, values).await?;
         Ok(containers
             .into_iter()
             .filter_map(listed)
@@ -220,13 +214,8 @@ impl Engine {
     /// # Errors
     /// When the engine cannot be asked.
     pub async fn users_of(&self, volume: &str) -> Result<Vec<User>, DockerError> {
-        let filter = filtered("volume", vec![volume.to_owned()]);
-        let containers = self
-            .call("list containers", TIMEOUT, async |docker| {
-                docker.list_containers(filter).await
-            })
-            .await?;
-        let uses = |c: &ContainerSummary| {
+        let containers = self.containers("volume", vec![volume.to_owned()]).await?;
+        let uses = |c: &lists::Container| {
             let mounts = c.mounts.iter().flatten();
             // The engine's filter also matches destinations.
             mounts.clone().count() == 0 || mounts.clone().any(|m| m.name.as_deref() == Some(volume))
@@ -236,7 +225,7 @@ impl Engine {
             .filter(uses)
             .map(|c| User {
                 name: name_of(&c).unwrap_or_else(|| c.id.clone().unwrap_or_default()),
-                alive: is_alive(c.state.and_then(summary_state)),
+                alive: is_alive(c.state.as_deref().and_then(state_in)),
             })
             .collect())
     }
@@ -404,14 +393,4 @@ impl Engine {
             ..ContainerCreateBody::default()
         }
     }
-}
-
-fn filtered(name: &str, values: Vec<String>) -> Option<ListContainersOptions> {
-    Some(ListContainersOptions {
-        all: true,
-        limit: None,
-        // Sizes walk the layers.
-        size: false,
-        filters: Some(HashMap::from([(name.to_owned(), values)])),
-    })
 }

@@ -76,11 +76,10 @@ impl Engine {
         };
         match tokio::time::timeout(timeout, pulling).await {
             Ok(result) => result,
-            Err(_) => Err(DockerError {
-                kind: super::DockerErrorKind::Other,
-                message: format!("not done after {} s", timeout.as_secs()),
-                action: action.clone(),
-            }),
+            Err(_) => {
+                let late = format!("not done after {} s", timeout.as_secs());
+                Err(DockerError::other(&action, late))
+            }
         }
     }
 }

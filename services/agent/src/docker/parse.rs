@@ -5,17 +5,14 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::Range;
 use std::time::Duration;
 
-use bollard::models::{
-    ContainerInspectResponse, ContainerStateStatusEnum, ContainerSummary,
-    ContainerSummaryStateEnum, HealthStatusEnum, PortMap,
-};
+use bollard::models::{ContainerInspectResponse, HealthStatusEnum, PortMap};
 use chrono::{DateTime, Utc};
 use windlass_domain::conditions::Health;
 
 use super::containers::{ContainerInfo, Listed, State, is_alive};
-use super::{label, uuid_label};
+use super::{label, lists, uuid_label};
 
-pub(super) fn name_of(container: &ContainerSummary) -> Option<String> {
+pub(super) fn name_of(container: &lists::Container) -> Option<String> {
     let names = container.names.as_deref()?;
     // A linked container has further names with more slashes.
     let own = |name: &&String| !name.trim_start_matches('/').contains('/');
@@ -23,10 +20,10 @@ pub(super) fn name_of(container: &ContainerSummary) -> Option<String> {
     Some(name.trim_start_matches('/').to_owned())
 }
 
-pub(super) fn listed(container: ContainerSummary) -> Option<Listed> {
+pub(super) fn listed(container: lists::Container) -> Option<Listed> {
     let name = name_of(&container)?;
-    let labels = container.labels.unwrap_or_default();
-    let state = container.state.and_then(summary_state);
+    let labels = container.labels;
+    let state = container.state.as_deref().and_then(state_in);
     let status = container.status.unwrap_or_default();
     Some(Listed {
         labelled: labels.contains_key(label::WORKSPACE),
@@ -49,16 +46,16 @@ fn attempt(labels: &HashMap<String, String>) -> u32 {
     text.and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
-pub(super) fn summary_state(state: ContainerSummaryStateEnum) -> Option<State> {
-    use ContainerSummaryStateEnum as S;
-    match state {
-        S::CREATED => Some(State::Created),
-        S::RUNNING => Some(State::Running),
-        S::PAUSED => Some(State::Paused),
-        S::RESTARTING => Some(State::Restarting),
-        S::REMOVING => Some(State::Removing),
-        S::EXITED => Some(State::Exited),
-        S::DEAD => Some(State::Dead),
+/// `None` for one this version does not know.
+pub(super) fn state_in(word: &str) -> Option<State> {
+    match word {
+        "created" => Some(State::Created),
+        "running" => Some(State::Running),
+        "paused" => Some(State::Paused),
+        "restarting" => Some(State::Restarting),
+        "removing" => Some(State::Removing),
+        "exited" => Some(State::Exited),
+        "dead" => Some(State::Dead),
         _ => None,
     }
 }
@@ -115,7 +112,7 @@ pub(super) fn inspected(container: ContainerInspectResponse) -> ContainerInfo {
     let config = container.config.unwrap_or_default();
     let labels = config.labels.unwrap_or_default();
     let state = container.state.unwrap_or_default();
-    let status = state.status.and_then(inspect_state);
+    let status = state.status.and_then(|status| state_in(status.as_ref()));
     let ended = matches!(status, Some(State::Exited | State::Dead));
     let health = state.health.and_then(|h| h.status).and_then(|h| match h {
         HealthStatusEnum::STARTING => Some(Health::Starting),
@@ -146,20 +143,6 @@ pub(super) fn inspected(container: ContainerInspectResponse) -> ContainerInfo {
         finished_at: time(state.finished_at.as_deref()).filter(|_| ended),
         error: state.error.unwrap_or_default(),
         ports: ports.map(published).unwrap_or_default(),
-    }
-}
-
-fn inspect_state(state: ContainerStateStatusEnum) -> Option<State> {
-    use ContainerStateStatusEnum as S;
-    match state {
-        S::CREATED => Some(State::Created),
-        S::RUNNING => Some(State::Running),
-        S::PAUSED => Some(State::Paused),
-        S::RESTARTING => Some(State::Restarting),
-        S::REMOVING => Some(State::Removing),
-        S::EXITED => Some(State::Exited),
-        S::DEAD => Some(State::Dead),
-        _ => None,
     }
 }
 

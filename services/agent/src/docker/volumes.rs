@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 
 use bollard::models::{Volume, VolumeCreateRequest};
-use bollard::query_parameters::{ListVolumesOptions, RemoveVolumeOptions};
+use bollard::query_parameters::RemoveVolumeOptions;
 use uuid::Uuid;
 
 use super::{DockerError, Engine, SLOW_TIMEOUT, TIMEOUT, label, uuid_label};
@@ -31,21 +31,11 @@ impl Engine {
     /// When the engine cannot be asked.
     pub async fn list_volumes(&self, prefix: &str) -> Result<Vec<VolumeInfo>, DockerError> {
         // The engine's filter finds the text anywhere in a name.
-        let filters = HashMap::from([("name".to_owned(), vec![prefix.to_owned()])]);
-        let options = ListVolumesOptions {
-            filters: Some(filters),
-        };
-        let list = self
-            .call("list volumes", TIMEOUT, async |docker| {
-                docker.list_volumes(Some(options)).await
-            })
-            .await?;
-        Ok(list
-            .volumes
-            .unwrap_or_default()
+        let volumes = self.volumes("name", vec![prefix.to_owned()]).await?;
+        Ok(volumes
             .into_iter()
             .filter(|v| v.name.starts_with(prefix))
-            .map(known)
+            .map(|v| known(v.name, &v.mountpoint, &v.labels))
             .collect())
     }
 
@@ -59,7 +49,7 @@ impl Engine {
                 docker.inspect_volume(name).await
             })
             .await?;
-        Ok(found.map(known))
+        Ok(found.map(inspected))
     }
 
     /// Makes a home volume, or returns the one that has the name, whatever it is.
@@ -90,7 +80,7 @@ impl Engine {
                 async |docker| docker.create_volume(request).await,
             )
             .await?;
-        Ok(known(volume))
+        Ok(inspected(volume))
     }
 
     /// Removes a volume; one that is not there is fine.
@@ -113,13 +103,16 @@ impl Engine {
     }
 }
 
-fn known(volume: Volume) -> VolumeInfo {
-    let labels = &volume.labels;
+fn inspected(volume: Volume) -> VolumeInfo {
+    known(volume.name, &volume.mountpoint, &volume.labels)
+}
+
+fn known(name: String, mountpoint: &str, labels: &HashMap<String, String>) -> VolumeInfo {
     VolumeInfo {
         workspace: uuid_label(labels, label::WORKSPACE),
         volume_id: uuid_label(labels, label::VOLUME_ID),
-        labelled: labels.keys().any(|name| name.starts_with("dev.windlass.")),
-        mountpoint: PathBuf::from(&volume.mountpoint),
-        name: volume.name,
+        labelled: labels.keys().any(|name| name.starts_with(label::OURS)),
+        mountpoint: PathBuf::from(mountpoint),
+        name,
     }
 }
