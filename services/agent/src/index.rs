@@ -140,8 +140,9 @@ impl Index {
     /// What this agent changed after a position. Costs no request.
     pub fn own_since(&self, position: Option<Position>) -> Told {
         let mut state = self.lock();
-        if let Some(limit) = Instant::now().checked_sub(self.too_old()) {
-            state.own.forget_before(limit);
+        let age = self.too_old();
+        if let Some(limit) = Instant::now().checked_sub(age) {
+            state.own.forget_before(limit, age / 4);
         }
         Told {
             delta: state.own.since(position),

@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
@@ -42,10 +42,12 @@ impl Own {
         }
     }
 
-    /// Forgets what was done before.
-    pub(super) fn forget_before(&mut self, limit: Instant) {
-        let old = self.recent.partition_point(|(at, ..)| *at < limit);
-        if old > 0 {
+    /// Forgets what was done before, once some of it is older by the slack: in bulk, since followers get all
+    /// the rest anew each time.
+    pub(super) fn forget_before(&mut self, limit: Instant, slack: Duration) {
+        let oldest = self.recent.front();
+        if oldest.is_some_and(|(at, ..)| *at + slack < limit) {
+            let old = self.recent.partition_point(|(at, ..)| *at < limit);
             self.recent.drain(..old);
             self.begin_anew();
         }
@@ -75,8 +77,6 @@ impl Own {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]
@@ -93,12 +93,34 @@ mod tests {
         assert_eq!((delta.whole, delta.changes.len()), (false, 1));
         assert_eq!(own.after(later).count(), 1);
 
-        own.forget_before(begun);
+        own.forget_before(begun, Duration::ZERO);
         assert!(!own.since(Some(position)).whole);
-        own.forget_before(later);
+        own.forget_before(later, Duration::ZERO);
         let delta = own.since(Some(position));
         assert_eq!((delta.whole, delta.changes[0].0.clone()), (true, key(2)));
         assert_eq!(delta.changes.len(), 1);
+    }
+
+    /// One change a second, and one pass: nearly all passes get what changed only.
+    #[test]
+    fn they_are_forgotten_in_bulk() {
+        let mut own = Own::default();
+        let begun = Instant::now();
+        let second = |n: u64| begun + Duration::from_secs(n);
+        for n in 0..200 {
+            let key = ArchiveKey::Archive(n.to_string());
+            own.add(second(n), key, Arc::new(ArchiveEntry::Gone));
+        }
+        let slack = Duration::from_secs(25);
+        let (mut wholes, mut position) = (0, own.since(None).position);
+        for n in 0..100 {
+            own.forget_before(second(n), slack);
+            let delta = own.since(Some(position));
+            wholes += usize::from(delta.whole);
+            position = delta.position;
+            assert!(own.recent[0].0 + slack >= second(n), "told too long");
+        }
+        assert_eq!(wholes, 3);
     }
 
     #[test]
