@@ -23,7 +23,8 @@ pub enum HomeLocation {
 pub struct Home {
     /// Where the home is.
     pub location: HomeLocation,
-    /// The home volume; while location is `archive`, the archived volume that is still to be removed.
+    /// The home volume. Where the home is no volume: the one that was it, as long as it is not removed, or is lost
+    /// and may come back. It may hold what nothing else has, so nothing makes room of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub volume_id: Option<VolumeId>,
     /// The archive the volume was restored from.
@@ -35,6 +36,14 @@ impl Home {
     /// No home yet.
     pub fn none() -> Self {
         Self::default()
+    }
+
+    /// None any more; `was` is the volume that was it.
+    pub fn none_after(was: Option<VolumeId>) -> Self {
+        Self {
+            volume_id: was,
+            ..Self::none()
+        }
     }
 
     /// A fresh volume.
@@ -54,11 +63,11 @@ impl Home {
         }
     }
 
-    /// An archive; `leftover` is the volume it was taken of, as long as it is not removed.
-    pub fn archive(leftover: Option<VolumeId>) -> Self {
+    /// An archive; `was` is the volume that was the home before.
+    pub fn archive(was: Option<VolumeId>) -> Self {
         Self {
             location: HomeLocation::Archive,
-            volume_id: leftover,
+            volume_id: was,
             restored_from: None,
         }
     }

@@ -22,8 +22,9 @@ pub use self::{
 use crate::{
     control::{Control, Freshness, Workspace},
     error_reason::Failure,
+    home::{Home, HomeLocation},
     ids::{OpId, VolumeId},
-    judge::{Judgement, error_is_over, judge},
+    judge::{Judgement, error_is_over, is_home_volume, judge},
     phase::{Operation, Phase},
     policy::Policy,
 };
@@ -175,6 +176,7 @@ pub fn reconcile(ws: &Workspace, cx: &Context) -> Plan {
     if error_is_over(&ws, cx.fresh) {
         ws.control.clear_error();
     }
+    take_back(&mut ws);
     match judge(&ws, cx.fresh, cx.policy) {
         Judgement::Broken(failure) => {
             record(&mut ws.control, failure);
@@ -211,6 +213,19 @@ pub fn record_failure(
     let mut ws = ws.clone();
     fail(&mut ws, cx, failure);
     Some(ws.control)
+}
+
+/// A volume that was given up as lost, and is there again before there is another home, is the home again.
+fn take_back(ws: &mut Workspace) {
+    let home = &ws.control.home;
+    if home.location == HomeLocation::None
+        && let Some(volume_id) = home.volume_id
+    {
+        let again = Home::volume(volume_id);
+        if is_home_volume(&again, &ws.conditions) {
+            ws.control.home = again;
+        }
+    }
 }
 
 fn stopped(ws: Workspace) -> Plan {

@@ -3,7 +3,7 @@
 use crate::{
     control::{Control, Workspace},
     error_reason::ErrorReason,
-    home::{Home, HomeLocation},
+    home::Home,
     judge::container_without_volume,
     phase::Phase,
 };
@@ -13,7 +13,7 @@ use crate::{
 pub enum Accept {
     /// This archive.
     Archive(String),
-    /// An empty one: the old home is given up.
+    /// An empty one: the old home is given up, unless it comes back before there is another.
     StartEmpty,
     /// The volume that is there, whatever is in it.
     AdoptVolume,
@@ -71,12 +71,10 @@ pub fn recover(ws: &Workspace, accept: Option<Accept>) -> Result<Control, Recove
     }
     let mut next = ws.control.clone();
     next.clear_error();
-    // A volume whose archive is gone or corrupt may be the only copy: it is not made room of, but compared
-    // with the accepted archive before it goes, and is the home again if it differs (VolumeChanged).
-    let leftover = next
-        .home
-        .volume_id
-        .filter(|_| next.home.location == HomeLocation::Archive);
+    // The volume that is or was the home may hold what nothing else has, be it there or lost and back some day:
+    // it is not made room of, but compared with the accepted archive before it goes, and is the home again if it
+    // differs (VolumeChanged).
+    let was = next.home.volume_id;
     match (ws.control.error_reason, accept) {
         (Some(ErrorReason::DataLost), None) => return Err(RecoverError::AcceptRequired),
         (Some(ErrorReason::ArchiveCorrupted), Some(_))
@@ -92,9 +90,13 @@ pub fn recover(ws: &Workspace, accept: Option<Accept>) -> Result<Control, Recove
                 return Err(RecoverError::ArchiveNotFound);
             }
             next.archive_key = Some(key);
-            next.home = Home::archive(leftover);
+            next.home = Home::archive(was);
         }
-        (Some(ErrorReason::DataLost), Some(Accept::StartEmpty)) => next.home = Home::none(),
+        (Some(ErrorReason::DataLost), Some(Accept::StartEmpty)) => {
+            // What is there now is given up. What is not may come back before anything has its place.
+            let nothing_there = ws.conditions.evidence.volume.is_none();
+            next.home = Home::none_after(was.filter(|_| nothing_there));
+        }
         (Some(ErrorReason::DataLost), Some(Accept::AdoptVolume)) => {
             let volume = ws.conditions.evidence.volume.as_ref();
             let id = volume.filter(|v| v.owned).and_then(|v| v.volume_id);

@@ -67,8 +67,8 @@ fn deleting(ws: &Workspace) -> Option<Action> {
     (may_go || ws.spec.discard_home).then_some(Action::DiscardVolume { volume_id })
 }
 
-/// A volume of this workspace that is there, is not what the operation makes, and is neither the home nor
-/// an archived home that may have changed since.
+/// A volume of this workspace that is there, is not what the operation makes, and neither is nor was the home:
+/// what was it may have changed since it was archived, or be back after it was lost.
 fn volume_in_the_way(ws: &Workspace) -> Option<VolumeId> {
     let observed = ws.conditions.evidence.volume.as_ref().filter(|v| v.owned)?;
     let id = observed.volume_id?;
@@ -77,7 +77,7 @@ fn volume_in_the_way(ws: &Workspace) -> Option<VolumeId> {
     (!made_by_this && !is_or_was_home).then_some(id)
 }
 
-/// Whether the home is an archive, and the volume it was taken of is still there.
+/// Whether the home is an archive, and the volume that was it before is still there, or there again.
 pub(super) fn leftover_volume(ws: &Workspace) -> bool {
     let home = &ws.control.home;
     let observed = ws.conditions.evidence.volume.as_ref();

@@ -101,7 +101,7 @@ fn complete(ws: &mut Workspace) {
     match (c.operation, c.op_id) {
         (Operation::Provisioning, Some(op)) => c.home = Home::volume(op.into()),
         (Operation::CreateEmptyArchive, Some(_)) => {
-            c.home = Home::archive(None);
+            c.home = Home::archive(c.home.volume_id);
             c.archive_key = archive_key;
         }
         (Operation::Restoring, Some(op)) => {
@@ -111,8 +111,9 @@ fn complete(ws: &mut Workspace) {
             }
         }
         (Operation::Archiving, _) => c.home.volume_id = None,
+        // Given up, or lost before that: the latter may come back.
         (Operation::Deleting, _) if c.home.location == HomeLocation::Volume => {
-            c.home = Home::none();
+            c.home = Home::none_after(c.home.volume_id);
         }
         (
             Operation::None

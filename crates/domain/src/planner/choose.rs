@@ -128,7 +128,7 @@ fn apply_restore(ws: &mut Workspace, phase: Phase, cx: &Context) -> Phase {
     ws.control.archive_key = Some(wish.key);
     ws.control.restore_applied = Some(wish.request);
     if phase == Phase::Pending {
-        ws.control.home = Home::archive(None);
+        ws.control.home = Home::archive(ws.control.home.volume_id);
     }
     set_judged_phase(ws, cx).unwrap_or(phase)
 }

@@ -154,7 +154,7 @@ fn the_home_changes_only_when_an_operation_completes() {
         ),
         (
             no_volume(ws().standby().doing(O::Deleting).deleted(true)),
-            Home::none(),
+            Home::none_after(Some(vol(HOME))),
         ),
     ];
     for (w, home) in table {

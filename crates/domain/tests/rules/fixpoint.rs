@@ -21,6 +21,7 @@ fn home() -> impl Strategy<Value = Home> {
     let id = prop::sample::select(vec![HOME, OTHER, OP]);
     prop_oneof![
         Just(Home::none()),
+        id.clone().prop_map(|n| Home::none_after(Some(vol(n)))),
         id.clone().prop_map(|n| Home::volume(vol(n))),
         prop::option::of(id).prop_map(|n| Home::archive(n.map(vol))),
     ]

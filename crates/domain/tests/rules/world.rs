@@ -14,6 +14,7 @@ use windlass_domain::{
     error_reason::Failure,
     observation::{ArchivesSeen, HostSeen, conditions},
     planner::{Action, Call, Context, reconcile, record_failure},
+    recover::{Accept, recover},
 };
 
 use crate::support::{op, t, ws};
@@ -59,6 +60,11 @@ pub struct World {
     job: Option<Job>,
     network: Vec<(DateTime<Utc>, Call)>,
     snapshot: Option<Snapshot>,
+    /// A home that the host lost, and whether a home was lost at all.
+    away: Option<Volume>,
+    lost: bool,
+    /// The volume that was the home when somebody accepted another home for it.
+    given_up: Option<VolumeId>,
     /// What the user last wrote; `None` before there was any home.
     truth: Option<u64>,
     /// How often the user wrote; no two contents are the same.
@@ -92,6 +98,9 @@ impl World {
             job: None,
             network: vec![],
             snapshot: None,
+            away: None,
+            lost: false,
+            given_up: None,
             truth: None,
             writes: 0,
             wishes: 0,
@@ -127,10 +136,68 @@ impl World {
         }
     }
 
+    /// The host is back without the disk that the home was on; what was on its way to it is lost as well. Not
+    /// while an archive of it is being made, which might be taken for all there was.
+    pub fn lose_home(&mut self) {
+        let home = self.ws.control.home.home_volume();
+        let archiving = self.ws.control.operation == Operation::Archiving;
+        if let Some(volume) = self.volume.take_if(|v| !archiving && Some(v.id) == home) {
+            self.away = Some(volume);
+            self.lost = true;
+            self.container = None;
+            self.job = None;
+            self.network.clear();
+        }
+    }
+
+    /// The lost home is there again, if no other volume has its place, or had it since.
+    pub fn home_comes_back(&mut self) {
+        let named = self.ws.control.home.volume_id;
+        if self.volume.is_none() {
+            self.volume = self.away.take_if(|v| Some(v.id) == named);
+            self.network.clear();
+        }
+    }
+
+    /// Somebody finds the home lost and says what is the home: an archive, if there is one, or the volume that
+    /// is there, or an empty one.
+    pub fn recover(&mut self, which: usize) {
+        let evidence = &self.ws.conditions.evidence;
+        let archive = which
+            .checked_rem(evidence.archives.len())
+            .map(|n| evidence.archives[n].key.clone());
+        let volume = self.volume.as_ref().filter(|_| evidence.volume.is_some());
+        let of_key = |key: &String| self.archives.iter().find(|a| a.evidence.key == *key);
+        let content = archive.as_ref().and_then(of_key).map(|a| a.content);
+        let (accept, content) = match (archive, volume) {
+            (Some(key), _) => (Accept::Archive(key), content),
+            (None, Some(volume)) => (Accept::AdoptVolume, volume.content),
+            (None, None) => (Accept::StartEmpty, None),
+        };
+        if let Ok(control) = recover(&self.ws, Some(accept)) {
+            self.given_up = self.ws.control.home.volume_id;
+            self.truth = content;
+            self.ws.control = control;
+        }
+    }
+
+    /// A home that was given up as lost is the home again at this moment.
+    fn home_again(&mut self) {
+        let home = self.ws.control.home.home_volume();
+        if self.given_up.is_some() && self.given_up == home {
+            let there = self.volume.as_ref().filter(|v| Some(v.id) == home);
+            self.truth = there.expect("it is there again").content;
+            self.given_up = None;
+        }
+    }
+
     /// A wish is fulfilled at this moment: what was the home is an archive, and another one is the home.
     fn restore_applied(&mut self) {
-        let archived = self.archives.iter().any(|a| Some(a.content) == self.truth);
-        assert!(archived, "what was the home is archived first");
+        let is_archived = |truth: u64| truth == 0 || self.archived().contains(&truth);
+        assert!(
+            self.truth.is_none_or(is_archived),
+            "what was the home is archived first"
+        );
         let key = self.ws.control.archive_key.as_ref();
         let wished = self.archives.iter().find(|a| Some(&a.evidence.key) == key);
         self.truth = Some(wished.expect("an archive that is there").content);
@@ -161,9 +228,8 @@ impl World {
         let Some(truth) = self.truth.filter(|t| *t > 0) else {
             return true;
         };
-        self.volume
-            .as_ref()
-            .is_some_and(|v| v.content == Some(truth))
+        let mut volumes = self.volume.iter().chain(&self.away);
+        volumes.any(|v| v.content == Some(truth))
             || self.archives.iter().any(|a| a.content == truth)
     }
 
@@ -353,7 +419,7 @@ impl World {
                 let good =
                     |a: &&Archive| a.evidence.key == archive_key && a.evidence.sha256 == sha256;
                 let archive = self.archives.iter().find(good).ok_or(REFUSED)?;
-                if archive.evidence.crash_consistent {
+                if archive.evidence.crash_consistent || archive.evidence.volume_id != Some(wanted) {
                     return Err(ErrorReason::VolumeChanged);
                 }
                 let archived = archive.content;
@@ -419,11 +485,12 @@ impl World {
         }
     }
 
+    /// Whatever a user wrote there is in an archive, also what was given up as lost.
     fn remove_volume(&mut self) {
-        let was_kept = self.home_is_kept();
-        self.volume = None;
+        let content = self.volume.take().and_then(|v| v.content);
+        let is_archived = |c: u64| c == 0 || self.archived().contains(&c);
         assert!(
-            !was_kept || self.home_is_kept() || self.ws.spec.discard_home,
+            content.is_none_or(is_archived) || self.ws.spec.discard_home,
             "the only copy of a home was removed"
         );
     }
@@ -520,7 +587,7 @@ impl World {
         let before = self.ws.control.phase;
         let checkpointing = self.ws.control.operation == Operation::Checkpointing;
         assert!(
-            !(checkpointing && plan.next.phase == Phase::Error),
+            self.lost || !(checkpointing && plan.next.phase == Phase::Error),
             "a checkpoint ends in no ERROR: {:?}",
             plan.next.error_message
         );
@@ -532,11 +599,16 @@ impl World {
         }
         let c = &self.ws.control;
         assert!(c.phase != Phase::Error || c.operation == Operation::None);
-        let lost = matches!(
+        let found_lost = matches!(
             c.error_reason,
             Some(ErrorReason::DataLost | ErrorReason::ContainerWithoutVolume)
         );
-        assert!(!lost, "nobody lost a home here: {:?}", c.error_message);
+        assert!(
+            self.lost || !found_lost,
+            "nobody lost a home here: {:?}",
+            c.error_message
+        );
+        self.home_again();
         if crash >= 220 {
             self.looked_at = None;
             return; // died after the commit
@@ -572,6 +644,7 @@ impl World {
             let checkpointing = self.ws.control.operation == Operation::Checkpointing;
             assert!(!checkpointing || next.phase != Phase::Error);
             self.ws.control = next;
+            self.home_again();
         }
     }
 

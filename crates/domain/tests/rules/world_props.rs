@@ -41,20 +41,25 @@ fn run(steps: Vec<Dice>) -> World {
     for dice in steps {
         world.step(dice);
     }
-    arrives(&mut world);
-    // Whatever an ERROR was about is over by now: recovered, it arrives as well.
+    arrives_recovered(&mut world, 0);
+    world
+}
+
+/// Whatever an ERROR was about is over by now, but for a lost home: recovered, it arrives as well.
+fn arrives_recovered(world: &mut World, which: usize) {
+    arrives(world);
     for _ in 0..5 {
         if world.ws.control.phase == Phase::Error && !world.ws.spec.deleted {
+            world.recover(which);
             world.ws.control.clear_error();
             world.step([0; 8]);
-            arrives(&mut world);
+            arrives(world);
         }
     }
     if !world.ws.spec.deleted {
         assert_ne!(world.ws.control.phase, Phase::Error, "{:?}", world.ws);
         assert!(world.home_is_kept());
     }
-    world
 }
 
 proptest! {
@@ -83,9 +88,67 @@ proptest! {
     }
 }
 
+const WRITE: Dice = [0, 140, 0, 0, 0, 0, 0, 0];
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// The disk of a home is lost, another home is accepted for it, and then the disk is back.
+    #[test]
+    fn a_lost_home_that_comes_back_is_not_removed(
+        before in vec(any::<Dice>(), 0..60),
+        lost in vec(any::<Dice>(), 0..40),
+        which in any::<usize>(),
+        accepted in vec(any::<Dice>(), 0..8),
+        after in vec(any::<Dice>(), 0..60),
+    ) {
+        let mut world = World::new();
+        arrives(&mut world);
+        world.step(WRITE);
+        for dice in before {
+            world.step(dice);
+        }
+        world.lose_home();
+        for dice in lost {
+            world.step(dice);
+        }
+        world.recover(which);
+        for dice in accepted {
+            world.step(dice);
+        }
+        world.home_comes_back();
+        for dice in after {
+            world.step(dice);
+        }
+        arrives_recovered(&mut world, which);
+    }
+}
+
+/// Its content is newer than the archive that was accepted, and is the home again.
+#[test]
+fn a_lost_home_that_comes_back_after_its_recovery_is_the_home_again() {
+    let mut world = World::new();
+    for desired in [DesiredState::Archived, DesiredState::Running] {
+        arrives(&mut world);
+        world.step(WRITE);
+        world.desire(desired);
+    }
+    arrives(&mut world);
+    world.step(WRITE);
+    assert_eq!((world.content(), world.archived()), (Some(2), vec![1]));
+    world.lose_home();
+    let found = |w: &World| w.ws.control.phase == Phase::Error;
+    assert!(calm(&mut world, found), "{:?}", world.ws);
+    world.recover(0);
+    assert_eq!(world.content(), Some(1), "accepted");
+    world.home_comes_back();
+    arrives(&mut world);
+    assert_eq!(world.ws.control.phase, Phase::Running);
+    assert_eq!(world.content(), Some(2), "and what was lost is back");
+}
+
 #[test]
 fn back_and_forth_without_faults() {
-    const WRITE: Dice = [0, 140, 0, 0, 0, 0, 0, 0];
     let mut world = World::new();
     for desired in [DesiredState::Archived, DesiredState::Running] {
         arrives(&mut world);
@@ -111,7 +174,6 @@ fn back_and_forth_without_faults() {
 /// A running home is archived again and again, without a stop, and each archive can be the home again.
 #[test]
 fn checkpoints_without_faults() {
-    const WRITE: Dice = [0, 140, 0, 0, 0, 0, 0, 0];
     let mut world = World::new();
     world.ws.spec.checkpoint_interval = Some(chrono::TimeDelta::seconds(60));
     arrives(&mut world);

@@ -114,8 +114,9 @@ impl DeleteVolume {
             ));
         }
         if marker.volume_id != Some(volume_id) {
+            // Whoever accepted this archive for a lost volume has not seen what the volume holds.
             return Err(Failure::new(
-                Reason::VolumeMismatch,
+                Reason::VolumeChanged,
                 format!("{key} is the archive of another volume than {volume_id}"),
             ));
         }

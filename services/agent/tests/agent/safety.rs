@@ -78,6 +78,29 @@ async fn a_volume_that_changed_or_is_used_or_not_archived_stays() {
     assert!(f.volumes().await.is_empty());
 }
 
+/// Such as one that was lost and is back after an older archive was accepted for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_volume_goes_on_the_word_of_an_archive_of_another_volume() {
+    let f = Fixture::new().await;
+    let (workspace, volume_id) = f.provisioned().await;
+    std::fs::write(f.home(workspace).await.join("a"), "1").unwrap();
+    let archive = f.archived(workspace, volume_id).await;
+    let next = Uuid::new_v4();
+    let request = v1::RestoreRequest {
+        context: context(workspace, next),
+        archive_key: archive.key.clone(),
+        replaces_volume_id: volume_id.to_string(),
+    };
+    f.client().restore(request).await.unwrap();
+    f.succeeded(workspace).await;
+
+    let request = delete(workspace, next, &archive);
+    let answer = f.client().delete_volume(request).await;
+    let stored = refused(answer, Code::FailedPrecondition, "VOLUME_CHANGED");
+    assert_eq!(stored.as_deref(), Some("VolumeChanged"), "archived anew");
+    assert_eq!(f.volumes().await.len(), 1);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_home_given_up_goes_and_another_does_not() {
     let f = Fixture::new().await;
