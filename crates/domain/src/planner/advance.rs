@@ -25,6 +25,10 @@ pub(super) fn advance(ws: &mut Workspace, cx: &Context) -> Option<Plan> {
         ws.control.end_operation();
         return None;
     }
+    if gives_way(ws, cx) {
+        ws.control.end_operation();
+        return None;
+    }
     if let Some(failure) = failure::failed_attempt(ws).or_else(|| timeout(ws, cx)) {
         failure::fail(ws, cx, failure);
         if ws.control.phase == Phase::Error {
@@ -48,7 +52,11 @@ pub(super) fn advance(ws: &mut Workspace, cx: &Context) -> Option<Plan> {
         ws.control.retry_at = None;
         ws.control.op_started_at = Some(cx.now);
     }
-    set_judged_phase(ws, cx);
+    // A container that ends during a checkpoint is a crash, counted when RUNNING is lost: after it.
+    let runs_on = ws.control.operation == Operation::Checkpointing && !ws.spec.deleted;
+    if !runs_on {
+        set_judged_phase(ws, cx);
+    }
     Some(Plan {
         next: ws.control.clone(),
         call: call(ws, cx),
@@ -154,6 +162,22 @@ fn commit_archive(ws: &mut Workspace) {
     }
 }
 
+/// A checkpoint that the agent has not begun gives way to whatever else is wanted by now. Nothing runs for it
+/// either, and the agent drops it when it is asked for something else.
+fn gives_way(ws: &Workspace, cx: &Context) -> bool {
+    let may = ws.control.operation == Operation::Checkpointing && is_queued(ws);
+    may && match judge(ws, cx.fresh, cx.policy) {
+        Judgement::Phase(phase) => wanted(ws, phase) != Operation::None,
+        Judgement::Broken(_) | Judgement::StillBroken | Judgement::Undecided => false,
+    }
+}
+
+/// Whether the agent has accepted the operation in progress and not begun it.
+fn is_queued(ws: &Workspace) -> bool {
+    let job = ws.conditions.evidence.job.as_ref();
+    job.is_some_and(|job| Some(job.op_id) == ws.control.op_id && job.is_queued())
+}
+
 /// An attempt that failed and waits may be given up when something else is wanted by now. Nothing runs
 /// for it, so no operation is preempted.
 fn may_be_released(ws: &Workspace, cx: &Context) -> bool {
@@ -171,8 +195,7 @@ fn may_be_released(ws: &Workspace, cx: &Context) -> bool {
 /// observer that was away makes no error. While the agent says that it is queued there, no limit runs.
 fn timeout(ws: &Workspace, cx: &Context) -> Option<Failure> {
     let c = &ws.control;
-    let job = ws.conditions.evidence.job.as_ref();
-    if job.is_some_and(|job| Some(job.op_id) == c.op_id && job.is_queued()) {
+    if is_queued(ws) {
         return None;
     }
     let started = c.op_started_at.filter(|_| c.retry_at.is_none())?;

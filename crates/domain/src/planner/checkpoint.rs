@@ -30,9 +30,11 @@ fn due_by_interval(ws: &Workspace, phase: Phase) -> Option<DateTime<Utc>> {
     let interval = interval(ws)?;
     let home = c.home.home_volume()?;
     let runs_on = phase == Phase::Running && ws.target() == DesiredState::Running;
-    let in_trouble = c
-        .error_reason
-        .is_some_and(|r| r != ErrorReason::CheckpointFailed);
+    // A start that came through leaves crashes that are not forgiven yet: a count without a reason.
+    let in_trouble = match c.error_reason {
+        Some(reason) => reason != ErrorReason::CheckpointFailed,
+        None => c.error_count > 0,
+    };
     if !runs_on || ws.spec.deleted || in_trouble {
         return None;
     }

@@ -2,7 +2,7 @@
 
 use windlass_domain::{
     DesiredState as D, ErrorReason as R, Freshness, Home, Operation as O, Phase, Policy, Workspace,
-    conditions::ContainerState,
+    conditions::{ContainerState, JobEvidence},
     explain::explain,
     planner::{Action, checkpoint_is_late},
     ttl::Idle,
@@ -71,6 +71,14 @@ fn one_begins_when_the_newest_archive_of_the_home_is_older_than_the_interval() {
         ),
         (
             false,
+            "crashes are not forgiven yet",
+            due().sees_checkpoint(OTHER, 9_000).edit(|w| {
+                w.control.error_count = 1;
+                w.control.phase_changed_at = now();
+            }),
+        ),
+        (
+            false,
             "to be restored",
             due().sees_archive(OTHER).wishes_restore(OTHER),
         ),
@@ -135,6 +143,82 @@ fn it_is_not_preempted() {
     }
     let stopped = taking().desired(D::Standby).sees_checkpoint(OP, 9_999);
     assert_eq!(plan(&stopped).next.operation, O::Stopping);
+}
+
+/// Taken on by the agent, and not begun.
+fn queued() -> Workspace {
+    taking().sees_job(OP).edit(|w| {
+        let job = w.conditions.evidence.job.as_mut().unwrap();
+        job.stage = JobEvidence::QUEUED.into();
+    })
+}
+
+#[test]
+fn one_that_is_only_queued_gives_way() {
+    for w in [
+        queued().desired(D::Standby),
+        queued().desired(D::Archived),
+        queued().deleted(false),
+        queued().sees_archive(OTHER).wishes_restore(OTHER),
+    ] {
+        let plan = plan(&w);
+        assert_eq!(plan.next.operation, O::Stopping);
+        assert_eq!(plan.call.unwrap().action, Action::Stop);
+        let begun =
+            w.edit(|w| w.conditions.evidence.job.as_mut().unwrap().stage = "packing".into());
+        assert_eq!(
+            crate::support::plan(&begun).next.operation,
+            O::Checkpointing
+        );
+    }
+    let crashed = plan(&queued().sees_exit(1, 1, 0)).next;
+    assert_eq!(
+        (crashed.phase, crashed.operation),
+        (Phase::Standby, O::None)
+    );
+    assert_eq!(
+        (crashed.error_reason, crashed.error_count),
+        (Some(R::CrashLoop), 1)
+    );
+    assert_eq!(
+        plan(&queued()).next,
+        queued().control,
+        "nothing else is wanted"
+    );
+}
+
+#[test]
+fn a_crash_during_one_is_counted_once_it_is_over() {
+    let during = after(&taking().sees_exit(1, 1, 0));
+    let c = &during.control;
+    assert_eq!((c.phase, c.operation), (Phase::Running, O::Checkpointing));
+    let done = during.clone().sees_checkpoint(OP, 9_999);
+    for over in [done, failed(&during, R::StoreUnavailable)] {
+        let c = after(&over).control;
+        assert_eq!((c.phase, c.operation), (Phase::Standby, O::None));
+        assert_eq!((c.error_reason, c.error_count), (Some(R::CrashLoop), 1));
+        assert!(c.retry_at.is_some());
+    }
+    let deleted = after(&during.deleted(false)).control;
+    assert_eq!(deleted.phase, Phase::Deleting);
+}
+
+#[test]
+fn crashes_add_up_whatever_checkpoints_are_due() {
+    let mut w = due().sees_checkpoint(OTHER, 1);
+    for n in 1..=3 {
+        w = after(&w.running().sees_exit(5, 1, 0));
+        assert_eq!(w.control.error_count, n);
+        if n < 3 {
+            let started = after_at(&w, t(10_100));
+            assert_eq!(started.control.operation, O::Starting);
+            w = after(&started.sees_container(ContainerState::Running));
+            let c = &w.control;
+            assert_eq!((c.phase, c.operation), (Phase::Running, O::None));
+        }
+    }
+    assert_eq!(w.control.phase, Phase::Error);
+    assert_eq!(w.control.error_reason, Some(R::CrashLoop));
 }
 
 #[test]
