@@ -6,7 +6,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::{
     control::Workspace,
@@ -14,6 +14,11 @@ use crate::{
     phase::Operation,
     planner::Plan,
 };
+
+/// How much later than it came an owner's first counts, for each of the owner's others that wait.
+const PER_OTHER: TimeDelta = TimeDelta::seconds(10);
+/// As many others count.
+const MAX_OTHERS: usize = 30;
 
 /// One that waits for a place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,24 +82,24 @@ impl<'a> Queue<'a> {
         }
     }
 
-    /// Those that find no place where there are `places` for each kind on each host.
-    pub fn left_waiting(&self, places: usize) -> HashSet<WorkspaceId> {
-        let of_lane = |lane: &Lane<'a>| {
-            let free = lane.free(places);
+    /// Those that find no place where there are so many `places` for each kind on each host.
+    pub fn left_waiting(&self, places: impl Fn(Operation) -> usize) -> HashSet<WorkspaceId> {
+        let of_lane = |((_, operation), lane): (&(HostId, Operation), &Lane<'a>)| {
+            let free = lane.free(places(*operation));
             // The order matters only where some are left.
             match lane.waiting.len() > free {
                 true => lane.order().split_off(free),
                 false => Vec::new(),
             }
         };
-        self.lanes.values().flat_map(of_lane).collect()
+        self.lanes.iter().flat_map(of_lane).collect()
     }
 
-    /// How many of each kind are at work and how many wait, where there are `places`.
-    pub fn depths(&self, places: usize) -> HashMap<Operation, Depth> {
+    /// How many of each kind are at work and how many wait, where there are so many `places`.
+    pub fn depths(&self, places: impl Fn(Operation) -> usize) -> HashMap<Operation, Depth> {
         let mut depths: HashMap<Operation, Depth> = HashMap::new();
         for ((_, operation), lane) in &self.lanes {
-            let begins = lane.free(places).min(lane.waiting.len());
+            let begins = lane.free(places(*operation)).min(lane.waiting.len());
             let depth = depths.entry(*operation).or_default();
             depth.at_work += lane.held() + begins;
             depth.waiting += lane.waiting.len() - begins;
@@ -124,10 +129,11 @@ impl Lane<'_> {
         places.saturating_sub(self.held())
     }
 
-    /// Who waits, next first: turn by turn among the owners; within a turn the owner with fewest waiting goes
-    /// first, then who waits longest. The places an owner holds are turns they had. Turns whose place was given
-    /// back are not remembered: that is why few go before many, or with a single place one who starts thirty
-    /// would have the first turn thirty times.
+    /// Who waits, next first: turn by turn among the owners; within a turn who waits longest, where whoever has
+    /// others waiting as well counts as having come later, by 5 min at most. The places an owner holds are turns
+    /// they had. Turns whose place was given back are not remembered: that is why few go before many, or with a
+    /// single place one who starts thirty would have the first turn thirty times. And why not for ever: nobody
+    /// waits behind all who come one by one.
     fn order(&self) -> Vec<WorkspaceId> {
         let mut waiting = self.waiting.clone();
         waiting.sort_by_key(|w| (w.since, w.id));
@@ -141,7 +147,9 @@ impl Lane<'_> {
             .map(|w| {
                 let turn = turns.entry(w.owner).or_default();
                 *turn += 1;
-                (*turn, of_owner.get(w.owner).copied(), w.since, w.id)
+                let others = of_owner.get(w.owner).map_or(0, |all| all - 1);
+                let later = PER_OTHER * others.min(MAX_OTHERS) as i32;
+                (*turn, w.since + later, w.id)
             })
             .collect();
         order.sort_unstable();

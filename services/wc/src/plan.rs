@@ -51,8 +51,9 @@ pub fn plan(
     for (record, plan) in records.iter().zip(&plans) {
         queue.add(&record.workspace, plan);
     }
-    let depths = queue.depths(numbers.places);
-    let waiting = queue.left_waiting(numbers.places);
+    let places = |_| numbers.places;
+    let depths = queue.depths(places);
+    let waiting = queue.left_waiting(places);
     for (record, plan) in records.iter().zip(&mut plans) {
         if waiting.contains(&record.workspace.id) {
             plan.wait();

@@ -58,12 +58,12 @@ fn order(all: &[Workspace]) -> Vec<u128> {
 #[test]
 fn one_start_does_not_wait_for_ninety_of_another_owner() {
     let mut all: Vec<_> = (0..90).map(|n| waits(n, "ann", 1_000)).collect();
-    all.push(waits(500, "bob", 2_000));
+    all.push(waits(500, "bob", 1_299));
     assert_eq!(order(&all)[..3], [500, 0, 1]);
     // Ann has had her turns: what she has at work counts.
     all.extend((600..616).map(|n| starts(n, "ann")));
     assert_eq!(order(&all)[..3], [500, 0, 1]);
-    let left = queue(&all).left_waiting(17);
+    let left = queue(&all).left_waiting(|_| 17);
     assert_eq!(left.len(), 90);
     assert!(
         !left.contains(&id(500)),
@@ -71,7 +71,33 @@ fn one_start_does_not_wait_for_ninety_of_another_owner() {
     );
     let (at_work, waiting) = (17, 90);
     let depth = HashMap::from([(STARTING, Depth { at_work, waiting })]);
-    assert_eq!(queue(&all).depths(17), depth);
+    assert_eq!(queue(&all).depths(|_| 17), depth);
+}
+
+/// One place, and another owner comes for it with a single start every 20 s.
+#[test]
+fn nobody_waits_behind_all_who_come_one_by_one() {
+    for (many, ahead) in [(1, 0), (2, 0), (4, 1), (90, 14)] {
+        let mut all: Vec<_> = (0..many).map(|n| waits(n, "ann", 1_000)).collect();
+        let single = |n: i64| waits(500 + n as u128, &format!("bob{n}"), 1_000 + 20 * n);
+        all.extend((1..=30).map(single));
+        let place = order(&all).iter().position(|n| *n == 0);
+        assert_eq!(place, Some(ahead), "the first of {many}");
+    }
+}
+
+#[test]
+fn kinds_have_places_of_their_own() {
+    let stopping = |n| waits(n, "ann", 0).running().doing(Operation::Stopping);
+    let mut all: Vec<_> = (0..3).map(stopping).collect();
+    all.push(waits(100, "ann", 9_000));
+    let wants_stop = |w: Workspace| w.desired(windlass_domain::DesiredState::Standby);
+    all.push(wants_stop(waits(101, "ann", 9_001).running()));
+    let places = |operation| match operation {
+        Operation::Stopping => 3,
+        _ => 1,
+    };
+    assert_eq!(queue(&all).left_waiting(places), HashSet::from([id(101)]));
 }
 
 #[test]
@@ -81,7 +107,7 @@ fn kinds_and_hosts_do_not_wait_for_each_other() {
     all.push(waits(100, "ann", 9_000));
     all.push(waits(101, "ann", 9_001).edit(|w| w.host_id = HostId(Uuid::from_u128(77))));
     all.push(waits(102, "ann", 9_002));
-    assert_eq!(queue(&all).left_waiting(1), HashSet::from([id(102)]));
+    assert_eq!(queue(&all).left_waiting(|_| 1), HashSet::from([id(102)]));
     let at = |operation, position, length| {
         Some(Position {
             operation,
@@ -105,15 +131,15 @@ fn what_waits_out_its_backoff_holds_no_place_and_comes_back_for_one() {
     };
     let next = || waits(2, "bob", 9_000);
     let backing_off = [failed(10_050), next()];
-    assert_eq!(queue(&backing_off).left_waiting(1), HashSet::new());
+    assert_eq!(queue(&backing_off).left_waiting(|_| 1), HashSet::new());
     let due = [failed(8_000), next()];
     assert_eq!(
-        queue(&due).left_waiting(1),
+        queue(&due).left_waiting(|_| 1),
         HashSet::from([id(2)]),
         "it waits longer"
     );
     let due = [failed(9_500), next()];
-    assert_eq!(queue(&due).left_waiting(1), HashSet::from([id(1)]));
+    assert_eq!(queue(&due).left_waiting(|_| 1), HashSet::from([id(1)]));
 }
 
 /// The same by hand: owners sit in a circle, each with a line of their own.
@@ -130,16 +156,17 @@ fn model(all: &[Workspace]) -> Vec<u128> {
             line.sort_unstable();
         }
     }
-    let waiting: HashMap<&str, usize> = lines
+    let later: HashMap<&str, i64> = lines
         .iter()
-        .map(|(owner, line)| (*owner, line.len()))
+        .map(|(owner, line)| (*owner, 10 * (line.len() as i64 - 1).min(30)))
         .collect();
     let mut order = Vec::new();
     while let Some((owner, _)) = lines
         .iter()
         .map(|(owner, line)| {
             let turn = turns.get(owner).copied().unwrap_or(0);
-            (*owner, (turn, waiting[owner], line[0]))
+            let (since, id) = line[0];
+            (*owner, (turn, since + later[owner], id))
         })
         .min_by_key(|(_, key)| *key)
     {
@@ -169,7 +196,7 @@ proptest! {
         let order = order(&all);
         prop_assert_eq!(&order, &model(&all));
         // Who is left waiting are the last ones.
-        let left = queue(&all).left_waiting(places);
+        let left = queue(&all).left_waiting(|_| places);
         let free = places.saturating_sub(working.len()).min(order.len());
         let last: HashSet<_> = order[free..].iter().map(|n| id(*n)).collect();
         prop_assert_eq!(left, last);
