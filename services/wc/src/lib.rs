@@ -4,6 +4,7 @@
 //! - `tick`: one pass - load rows that need attention, plan each, store what changed, then call agents
 //! - `memory`: what a pass leaves for the next: up to where changes were seen
 //! - `plan`: what a pass decides, pure; who finds a place and who waits
+//! - `places`: how many places there are
 //! - `account`: metrics and spans of what passes decide
 //! - `dispatch`: calls to agents, outside the loop, limited per host and kind
 //! - `call`: one call, and what its answer means
@@ -16,6 +17,7 @@ mod call;
 mod dispatch;
 mod grpc;
 mod memory;
+mod places;
 mod plan;
 #[cfg(test)]
 mod tests;
@@ -72,10 +74,8 @@ pub struct Config {
     #[arg(long, env = "WINDLASS_CALLS_PER_HOST", default_value_t = 16)]
     pub calls_per_host: usize,
 
-    /// Operations at work at a time on one host, of each kind; others wait, and owners take turns
-    #[arg(long, env = "WINDLASS_OPERATIONS_PER_HOST", default_value_t = 16,
-          value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=100_000))]
-    pub operations_per_host: usize,
+    #[command(flatten)]
+    pub places: places::Places,
 
     /// How often every workspace is looked at, whether or not it changed
     #[arg(long, env = "WINDLASS_FULL_PASS_PERIOD", default_value = "5m", value_parser = parse_duration)]
@@ -142,7 +142,7 @@ pub async fn run(
         );
         let numbers = plan::Numbers {
             policy: config.policy(),
-            places: config.operations_per_host,
+            places: config.places,
         };
         let memory = memory::Memory::new(config.full_pass_period);
         let (pool, hints) = (pool.clone(), hints.clone());

@@ -12,15 +12,15 @@ use windlass_domain::{
     queue::{Depth, Queue},
 };
 
-use crate::dispatch::CallFailure;
+use crate::{dispatch::CallFailure, places::Places};
 
 /// The numbers that a pass goes by.
 #[derive(Clone, Debug)]
 pub struct Numbers {
     /// Limits and periods.
     pub policy: Policy,
-    /// Operations at work at a time, of each kind on each host.
-    pub places: usize,
+    /// Operations at work at a time on one host.
+    pub places: Places,
 }
 
 /// How many operations of each kind are at work and wait.
@@ -51,7 +51,7 @@ pub fn plan(
     for (record, plan) in records.iter().zip(&plans) {
         queue.add(&record.workspace, plan);
     }
-    let places = |_| numbers.places;
+    let places = |operation| numbers.places.of(operation);
     let depths = queue.depths(places);
     let waiting = queue.left_waiting(places);
     for (record, plan) in records.iter().zip(&mut plans) {

@@ -8,7 +8,7 @@ use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 use uuid::Uuid;
 use windlass_coordinator::{Agents, Hints, Lease, Pass as _, PassError};
 use windlass_db::{Bootstrap, Pool, migrate};
-use windlass_domain::{Policy, WorkspaceId};
+use windlass_domain::{Operation, Policy, WorkspaceId};
 use windlass_local::{
     ports,
     postgres::{Config, Postgres},
@@ -133,7 +133,7 @@ impl Wc {
         let dispatcher = Dispatcher::new(agents, Hints::off(), bell, Duration::from_secs(1), 16);
         let numbers = Numbers {
             policy: Policy::default(),
-            places: 16,
+            places: config(&[]).places,
         };
         let pass = Reconcile::new(pool, Hints::off(), dispatcher, numbers, Memory::new(HOUR));
         Self { pass, lease }
@@ -272,19 +272,38 @@ async fn whoever_takes_over_looks_at_everything_once() {
     assert_eq!(looked_at(wc.due().await), 0);
 }
 
+/// The configuration with these flags.
+fn config(given: &[&str]) -> crate::Config {
+    let fixed = [
+        "wc",
+        "--database-url",
+        "postgres://x@127.0.0.1/x",
+        "--service-token",
+        "t",
+    ];
+    crate::Config::try_parse_from(fixed.iter().chain(given)).unwrap()
+}
+
+#[test]
+fn kinds_that_move_whole_homes_have_few_places() {
+    use Operation::{Archiving, Checkpointing, Restoring, Starting};
+    let of = |given: &[&str]| {
+        let places = config(given).places;
+        [Archiving, Restoring, Checkpointing, Starting].map(|operation| places.of(operation))
+    };
+    assert_eq!(of(&[]), [4, 4, 2, 16]);
+    assert_eq!(of(&["--operations-per-host", "1"]), [4, 4, 2, 1]);
+    let given = [
+        "--archives-per-host=8",
+        "--restores-per-host=9",
+        "--checkpoints-per-host=1",
+    ];
+    assert_eq!(of(&given), [8, 9, 1, 16]);
+}
+
 #[test]
 fn a_period_in_which_every_host_goes_stale_is_refused_by_name() {
-    let config = |idle: &str, stale: &str| {
-        let fixed = [
-            "wc",
-            "--database-url",
-            "postgres://x@127.0.0.1/x",
-            "--service-token",
-            "t",
-        ];
-        let given = ["--idle-period", idle, "--stale-after", stale];
-        crate::Config::try_parse_from(fixed.into_iter().chain(given)).unwrap()
-    };
+    let config = |idle, stale| config(&["--idle-period", idle, "--stale-after", stale]);
     for (idle, stale) in [("15s", "60s"), ("60s", "60s")] {
         config(idle, stale).check().unwrap();
     }
