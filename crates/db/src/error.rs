@@ -99,9 +99,11 @@ impl From<DieselError> for DbError {
             {
                 Self::Forbidden(info.message().to_owned())
             }
-            // An administrator's shutdown, a crash of the server, a connection cut off, a deadlock.
+            // An administrator's shutdown, a crash of the server, a connection cut off, a deadlock, a lock or an
+            // answer that was waited for too long.
             DieselError::DatabaseError(_, ref info)
                 if info.message().starts_with("terminating connection")
+                    || info.message().starts_with("canceling statement due to")
                     || info.message().contains("connection closed")
                     || info.message().starts_with("the database system is")
                     || info.message().starts_with("deadlock detected") =>

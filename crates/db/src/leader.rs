@@ -16,7 +16,10 @@ use diesel::{
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use windlass_domain::{Epoch, Shard};
 
-use crate::{error::Result, pool::Pool};
+use crate::{
+    error::Result,
+    pool::{BOUNDS, Pool},
+};
 
 /// Proof of having been elected. Whether it still holds, only the fence tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -170,12 +173,13 @@ impl Pool {
         let names: Vec<&str> = leases.iter().map(|l| l.name.as_str()).collect();
         let epochs: Vec<i64> = leases.iter().map(|l| l.epoch.0).collect();
         let mut conn = self.get().await?;
-        let renewed: Vec<Name> = diesel::sql_query(
-            "UPDATE leader AS l SET expires_at = clock_timestamp() + make_interval(secs => $3)
-             FROM unnest($1, $2) AS mine (name, epoch)
+        let renewed: Vec<Name> = diesel::sql_query(format!(
+            "WITH bounds AS MATERIALIZED (SELECT {BOUNDS})
+             UPDATE leader AS l SET expires_at = clock_timestamp() + make_interval(secs => $3)
+             FROM unnest($1, $2) AS mine (name, epoch), bounds
              WHERE l.name = mine.name AND l.epoch = mine.epoch
-             RETURNING l.name",
-        )
+             RETURNING l.name"
+        ))
         .bind::<Array<Text>, _>(names)
         .bind::<Array<BigInt>, _>(epochs)
         .bind::<Double, _>(ttl.as_secs_f64())
@@ -299,10 +303,12 @@ async fn take(
     ttl: Duration,
 ) -> Result<Candidacy> {
     // One candidate of a service at a time; also one that knows of no shards, since it takes this row.
-    let turn = diesel::sql_query("SELECT 1 FROM leader WHERE name = $1 FOR NO KEY UPDATE")
-        .bind::<Text, _>(service)
-        .execute(conn)
-        .await?;
+    let turn = diesel::sql_query(format!(
+        "SELECT {BOUNDS} FROM leader WHERE name = $1 FOR NO KEY UPDATE"
+    ))
+    .bind::<Text, _>(service)
+    .execute(conn)
+    .await?;
     if turn == 0 {
         return Ok(Candidacy::Held);
     }

@@ -25,6 +25,12 @@ use crate::{
 /// How long a caller waits for a connection, a new one included.
 const WAIT: Duration = Duration::from_secs(5);
 
+/// Selected by the first statement of what elects, fences or writes as a leader, for its transaction: nobody waits
+/// long for a row that somebody holds, and who is gone in mid-transaction holds none for long. Without it a takeover
+/// waits until TCP gives up on the dead leader's connection.
+pub(crate) const BOUNDS: &str = "set_config('lock_timeout', '5s', true), \
+     set_config('statement_timeout', '60s', true), set_config('idle_in_transaction_session_timeout', '10s', true)";
+
 /// A pool of connections under one role.
 #[derive(Clone)]
 pub struct Pool {
@@ -161,11 +167,13 @@ pub(crate) fn check_url(url: &str) -> Result<()> {
 }
 
 async fn hold_fence(conn: &mut AsyncPgConnection, lease: &Lease) -> Result<()> {
-    let held = diesel::sql_query("SELECT 1 FROM leader WHERE name = $1 AND epoch = $2 FOR SHARE")
-        .bind::<Text, _>(&lease.name)
-        .bind::<BigInt, _>(lease.epoch.0)
-        .execute(conn)
-        .await?;
+    let held = diesel::sql_query(format!(
+        "SELECT {BOUNDS} FROM leader WHERE name = $1 AND epoch = $2 FOR SHARE"
+    ))
+    .bind::<Text, _>(&lease.name)
+    .bind::<BigInt, _>(lease.epoch.0)
+    .execute(conn)
+    .await?;
     if held == 1 {
         Ok(())
     } else {

@@ -129,6 +129,65 @@ async fn a_takeover_waits_for_writes_in_flight_and_fences_later_ones() {
     );
 }
 
+/// Somebody has gone in mid-transaction, and TCP has not noticed.
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_waits_for_ever_for_rows_that_somebody_holds() {
+    let db = db().await;
+    let id = db.workspace("w", "").await;
+    let (pool, lease) = db.lead("wc").await;
+    let ws = db.record(id).await.workspace;
+    let write = || pool.store_control(&lease, vec![ControlChange::new(&ws, ws.control.clone())]);
+    let gone = db.client().await;
+    gone.batch_execute(
+        "BEGIN; SELECT 1 FROM workspaces FOR UPDATE; SELECT 1 FROM leader FOR SHARE",
+    )
+    .await
+    .unwrap();
+    let leases = [lease.clone()];
+    let all = async {
+        tokio::join!(
+            write(),
+            pool.renew(&leases, TTL),
+            pool.try_lead("wc", "other", TTL)
+        )
+    };
+    let (write_ended, renewed, led) = tokio::time::timeout(Duration::from_secs(60), all)
+        .await
+        .expect("they wait for ever");
+    for error in [
+        write_ended.unwrap_err(),
+        renewed.unwrap_err(),
+        led.unwrap_err(),
+    ] {
+        assert_eq!(error.kind(), DbErrorKind::Unavailable, "{error}");
+    }
+    gone.batch_execute("COMMIT").await.unwrap();
+    assert_eq!(write().await.unwrap(), [(id, Outcome::Applied)]);
+    assert_eq!(pool.renew(&leases, TTL).await.unwrap(), ["wc"]);
+}
+
+/// So that it is not this leader for whose rows others wait.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leaders_transaction_ends_by_itself() {
+    let db = db().await;
+    db.sql(
+        "CREATE TABLE bounds (told text);
+         CREATE FUNCTION tell_bounds() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN
+             INSERT INTO bounds SELECT concat_ws(' ', current_setting('lock_timeout'),
+                 current_setting('statement_timeout'), current_setting('idle_in_transaction_session_timeout'));
+             RETURN NEW;
+         END $$;
+         CREATE TRIGGER tell_bounds BEFORE UPDATE ON workspaces FOR EACH ROW EXECUTE FUNCTION tell_bounds()",
+    )
+    .await;
+    let id = db.workspace("w", "").await;
+    let (pool, lease) = db.lead("wc").await;
+    let ws = db.record(id).await.workspace;
+    let change = ControlChange::new(&ws, ws.control.clone());
+    pool.store_control(&lease, vec![change]).await.unwrap();
+    assert_eq!(db.one("SELECT told FROM bounds").await, "5s 1min 10s");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_caller_that_hangs_up_leaves_nothing_half_done() {
     let db = db().await;
