@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// A failure that a call told.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct CallFailure {
     /// The operation it belongs to.
     pub op_id: OpId,
@@ -85,6 +85,14 @@ impl Dispatcher {
     /// What failed since the last pass.
     pub fn failures(&self) -> HashMap<WorkspaceId, CallFailure> {
         std::mem::take(&mut lock(&self.shared).failures)
+    }
+
+    /// Those are not counted yet: they are for the next pass again, unless something newer was told.
+    pub fn put_back(&self, failures: impl Iterator<Item = (WorkspaceId, CallFailure)>) {
+        let mut shared = lock(&self.shared);
+        for (id, failure) in failures {
+            shared.failures.entry(id).or_insert(failure);
+        }
     }
 
     /// Makes a call in the background, unless one for this workspace is still on its way. `span`: that of

@@ -30,7 +30,7 @@ pub type Depths = HashMap<Operation, Depth>;
 /// `records`.
 pub fn plan(
     records: &[WorkspaceRecord],
-    mut failures: HashMap<WorkspaceId, CallFailure>,
+    failures: &HashMap<WorkspaceId, CallFailure>,
     numbers: &Numbers,
     now: DateTime<Utc>,
 ) -> (Vec<Plan>, Depths) {
@@ -44,7 +44,7 @@ pub fn plan(
                 now,
                 new_op: ids.nth(n),
             };
-            decide(record, &cx, failures.remove(&record.workspace.id))
+            decide(record, &cx, failures.get(&record.workspace.id))
         })
         .collect();
     let mut queue = Queue::default();
@@ -63,10 +63,10 @@ pub fn plan(
 }
 
 /// A failure that a call told goes before everything else.
-fn decide(record: &WorkspaceRecord, cx: &Context, failure: Option<CallFailure>) -> Plan {
+fn decide(record: &WorkspaceRecord, cx: &Context, failure: Option<&CallFailure>) -> Plan {
     let ws = &record.workspace;
-    let failed =
-        failure.and_then(|f| planner::record_failure(ws, cx, f.op_id, f.attempt, f.failure));
+    let failed = failure
+        .and_then(|f| planner::record_failure(ws, cx, f.op_id, f.attempt, f.failure.clone()));
     match failed {
         Some(next) => Plan::nothing_more(next),
         None => planner::reconcile(ws, cx),

@@ -8,7 +8,7 @@ use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 use uuid::Uuid;
 use windlass_coordinator::{Agents, Hints, Lease, Pass as _, PassError};
 use windlass_db::{Bootstrap, Pool, migrate};
-use windlass_domain::{Operation, Policy, WorkspaceId};
+use windlass_domain::{ErrorReason, Operation, Policy, WorkspaceId, error_reason::Failure};
 use windlass_local::{
     ports,
     postgres::{Config, Postgres},
@@ -16,7 +16,7 @@ use windlass_local::{
 use windlass_proto::v1::ReconcileResponse;
 
 use crate::{
-    dispatch::Dispatcher,
+    dispatch::{CallFailure, Dispatcher},
     memory::Memory,
     plan::Numbers,
     tick::{Reconcile, Request},
@@ -105,6 +105,15 @@ impl Db {
         ids.iter().map(|id| id.parse().unwrap()).collect()
     }
 
+    /// Until the trigger is dropped.
+    async fn refuses_writes(&self) {
+        self.sql(
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no'; END $$;
+             CREATE TRIGGER refuse BEFORE UPDATE OF phase ON workspaces EXECUTE FUNCTION refuse()",
+        )
+        .await;
+    }
+
     /// Its home is not seen any more.
     async fn loses_its_volume(&self, id: WorkspaceId) {
         self.sql(&format!(
@@ -126,11 +135,17 @@ struct Wc {
 
 impl Wc {
     async fn leading(db: &Db) -> Self {
+        Self::told(db, []).await
+    }
+
+    /// Calls have told these failures.
+    async fn told(db: &Db, failures: impl IntoIterator<Item = (WorkspaceId, CallFailure)>) -> Self {
         let pool = db.pool();
         let lease = pool.try_lead("wc", "test", HOUR).await.unwrap().unwrap();
         let agents = Arc::new(Agents::new(&"token".into()));
         let bell = Arc::new(Notify::new());
         let dispatcher = Dispatcher::new(agents, Hints::off(), bell, Duration::from_secs(1), 16);
+        dispatcher.put_back(failures.into_iter());
         let numbers = Numbers {
             policy: Policy::default(),
             places: config(&[]).places,
@@ -243,11 +258,7 @@ async fn what_a_failed_pass_saw_is_seen_again() {
     let ids = db.running(20).await;
     let mut wc = Wc::leading(&db).await;
     wc.due().await;
-    db.sql(
-        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no'; END $$;
-         CREATE TRIGGER refuse BEFORE UPDATE OF phase ON workspaces EXECUTE FUNCTION refuse()",
-    )
-    .await;
+    db.refuses_writes().await;
     // Its container is gone: nothing in its columns says so.
     db.sql(&format!(
         "UPDATE workspaces SET conditions = conditions #- '{{evidence,container}}' WHERE id = '{}'",
@@ -258,6 +269,33 @@ async fn what_a_failed_pass_saw_is_seen_again() {
     db.sql("DROP TRIGGER refuse ON workspaces").await;
     let counts = wc.due().await;
     assert_eq!((counts.workspaces, counts.changed), (1, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_call_told_is_counted_though_a_pass_failed_meanwhile() {
+    let db = db().await;
+    let id = db.running(1).await[0];
+    let op = "33333333-3333-4333-8333-333333333333";
+    db.sql(&format!(
+        "UPDATE workspaces SET desired_state = 'STANDBY', operation = 'STOPPING', op_id = '{op}',
+             op_started_at = now()"
+    ))
+    .await;
+    let told = CallFailure {
+        op_id: op.parse().unwrap(),
+        attempt: 0,
+        failure: Failure {
+            reason: ErrorReason::Unreachable,
+            message: "away".to_owned(),
+        },
+    };
+    let mut wc = Wc::told(&db, [(id, told)]).await;
+    db.refuses_writes().await;
+    wc.pass(Request::Due).await.unwrap_err();
+    db.sql("DROP TRIGGER refuse ON workspaces").await;
+    wc.due().await;
+    let reason = db.sql("SELECT error_reason FROM workspaces").await;
+    assert_eq!(reason, ["Unreachable"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

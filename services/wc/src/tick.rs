@@ -133,7 +133,7 @@ impl Pass for Reconcile {
 
         // Decide.
         let failures = self.dispatcher.failures();
-        let (plans, depths) = plan::plan(&seen.records, failures, &self.numbers, seen.now);
+        let (plans, depths) = plan::plan(&seen.records, &failures, &self.numbers, seen.now);
 
         // Act.
         let mut report = Report::default();
@@ -143,7 +143,12 @@ impl Pass for Reconcile {
             .clone()
             .map(|(record, plan)| self.account.decided(record, &plan.next, seen.now))
             .collect();
-        let held_back = self.store(lease, &seen, &plans, &mut report).await?;
+        let stored = self.store(lease, &seen, &plans, &mut report).await;
+        // A failure is counted once it is stored.
+        let counted = |id: &WorkspaceId| stored.as_ref().is_ok_and(|left| !left.contains(id));
+        let lost = failures.into_iter().filter(|(id, _)| !counted(id));
+        self.dispatcher.put_back(lost);
+        let held_back = stored?;
         self.account.stored(&held_back);
         let counted = decided.map(|(record, plan)| (record, &plan.next));
         self.account.census(lease.shard, seen.now, whole, counted);

@@ -14,6 +14,7 @@ use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 use windlass_domain::{Conditions, HostId, WorkspaceId};
 
+use super::lock_workspaces;
 use crate::{
     error::{DbError, Result},
     leader::Lease,
@@ -66,6 +67,8 @@ impl Pool {
                 if let Some(store) = seen.store {
                     store_store(conn, store).await?;
                 }
+                let ids: Vec<Uuid> = seen.changed.iter().map(|(id, _)| id.0).collect();
+                lock_workspaces(conn, &ids).await?;
                 let mut written = 0;
                 for chunk in seen.changed.chunks(CHUNK) {
                     written += store_conditions(conn, chunk).await?;

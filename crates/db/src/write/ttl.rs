@@ -1,11 +1,12 @@
 //! What ttl writes: last accesses, and the wishes that its two rules make. One statement each, for any
-//! number of rows; a user's newer wish is never overwritten.
+//! number of rows, which are locked in the order of their ids first; a user's newer wish is never overwritten.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use diesel::sql_types::{Array, Double, Timestamptz, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use windlass_domain::WorkspaceId;
 
+use super::lock_workspaces;
 use crate::{error::Result, leader::Lease, pool::Pool};
 
 /// How many workspaces each rule moved.
@@ -18,20 +19,28 @@ pub struct Expired {
 }
 
 const TO_STANDBY: &str = "
-UPDATE workspaces SET desired_state = 'STANDBY', trace_context = NULL
+WITH due AS MATERIALIZED (
+SELECT id FROM workspaces
 WHERE phase = 'RUNNING' AND desired_state = 'RUNNING' AND operation = 'NONE' AND deleted_at IS NULL
   AND coalesce(standby_ttl_ms, $1 * 1000) > 0
   AND now() - greatest(last_access_at, phase_changed_at)
       > make_interval(secs => coalesce(standby_ttl_ms / 1000.0, $1)::double precision)
-  AND (keep_awake_until IS NULL OR keep_awake_until <= now())";
+  AND (keep_awake_until IS NULL OR keep_awake_until <= now())
+ORDER BY id FOR NO KEY UPDATE
+)
+UPDATE workspaces AS w SET desired_state = 'STANDBY', trace_context = NULL FROM due WHERE w.id = due.id";
 
 const TO_ARCHIVED: &str = "
-UPDATE workspaces SET desired_state = 'ARCHIVED', trace_context = NULL
+WITH due AS MATERIALIZED (
+SELECT id FROM workspaces
 WHERE phase = 'STANDBY' AND desired_state = 'STANDBY' AND operation = 'NONE' AND deleted_at IS NULL
   AND coalesce(archive_ttl_ms, $1 * 1000) > 0
   AND now() - phase_changed_at
       > make_interval(secs => coalesce(archive_ttl_ms / 1000.0, $1)::double precision)
-  AND (keep_awake_until IS NULL OR keep_awake_until <= now())";
+  AND (keep_awake_until IS NULL OR keep_awake_until <= now())
+ORDER BY id FOR NO KEY UPDATE
+)
+UPDATE workspaces AS w SET desired_state = 'ARCHIVED', trace_context = NULL FROM due WHERE w.id = due.id";
 
 impl Pool {
     /// Moves last accesses forward, never back. Returns how many moved.
@@ -47,6 +56,7 @@ impl Pool {
             activity.into_iter().map(|(id, at)| (id.0, at)).unzip();
         self.fenced(lease, move |conn| {
             Box::pin(async move {
+                lock_workspaces(conn, &ids).await?;
                 Ok(diesel::sql_query(
                     "UPDATE workspaces AS w SET last_access_at = a.at
                      FROM unnest($1, $2) AS a (id, at)

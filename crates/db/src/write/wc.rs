@@ -10,6 +10,7 @@ use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 use windlass_domain::{Control, DesiredState, OpId, Workspace, WorkspaceId};
 
+use super::lock_workspaces;
 use crate::{
     audit,
     error::{DbError, Result},
@@ -174,7 +175,7 @@ impl Columns {
 }
 
 impl Pool {
-    /// Stores changes, all in one statement.
+    /// Stores changes, all in one statement once their rows are locked.
     pub async fn store_control(
         &self,
         lease: &Lease,
@@ -214,6 +215,7 @@ impl Pool {
         }
         self.fenced(lease, move |conn| {
             Box::pin(async move {
+                lock_workspaces(conn, &c.id).await?;
                 let rows: Vec<OutcomeRow> = diesel::sql_query(STORE)
                     .bind::<Array<SqlUuid>, _>(c.id)
                     .bind::<Array<Text>, _>(c.expected_operation)

@@ -12,6 +12,7 @@ mod leader;
 mod lists;
 mod migrate;
 mod observation;
+mod order;
 mod rebuild;
 mod ttl;
 mod watch;
