@@ -129,6 +129,7 @@ pub async fn run(
     let args = &config.coordinator;
     // Told from the start: an alert looks for an increase.
     metrics::counter!("windlass_wc_stale_epoch_total").increment(0);
+    metrics::counter!("windlass_wc_unreadable_rows_total").increment(0);
     account::begin_counting();
     let (pool, hints) = args.connect()?;
     let agents = Arc::new(Agents::new(&args.service_token));

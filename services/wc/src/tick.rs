@@ -131,6 +131,9 @@ impl Pass for Reconcile {
             };
         };
 
+        let unreadable = u64::try_from(seen.unreadable).unwrap_or(u64::MAX);
+        metrics::counter!("windlass_wc_unreadable_rows_total").increment(unreadable);
+
         // Decide.
         let failures = self.dispatcher.failures();
         let (plans, depths) = plan::plan(&seen.records, &failures, &self.numbers, seen.now);

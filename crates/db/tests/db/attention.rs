@@ -114,6 +114,42 @@ async fn a_change_that_commits_late_is_not_overlooked() {
     assert!(ids.contains(&slow));
 }
 
+/// One that a later version wrote, or a hand.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_cannot_be_read_stands_in_no_others_way() {
+    let db = db().await;
+    let pool = db.pool("wc");
+    let good = at_rest(&db, "good").await;
+    let bad = db
+        .workspace("bad", r#"conditions = '{"evidence": "none"}'"#)
+        .await;
+    for scope in [Scope::Whole, Scope::Since(NEVER, &[good, bad])] {
+        let seen = pool.attention(Shard::WHOLE, scope).await.unwrap().unwrap();
+        let ids: Vec<_> = seen.records.iter().map(|r| r.workspace.id).collect();
+        assert_eq!((ids, seen.unreadable), (vec![good], 1));
+    }
+    assert!(pool.workspace(bad).await.is_err());
+}
+
+/// Pages of 5,000, the last one full.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_whole_look_has_every_row_once() {
+    let db = db().await;
+    let pool = db.pool("wc");
+    db.sql(
+        "INSERT INTO workspaces (id, owner_id, host_id, name, image, desired_state)
+         SELECT gen_random_uuid(), u.id, h.id, 'w' || n, 'i', 'RUNNING'
+         FROM users u, hosts h, generate_series(1, 10000) n WHERE u.name = 'ann'",
+    )
+    .await;
+    let began = db
+        .one("SELECT pg_snapshot_xmin(pg_current_snapshot())::text")
+        .await;
+    let (all, token) = found(&pool, Scope::Whole).await;
+    assert_eq!(all.len(), 10_000);
+    assert!(token.unwrap().0 >= began.parse().unwrap());
+}
+
 /// Every combination of the columns that count, judged by PostgreSQL and by the domain.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_index_and_the_domain_mean_the_same_rows() {
