@@ -282,6 +282,24 @@ impl Pool {
         Ok(())
     }
 
+    /// Among how many shards a service is divided, or was when it was led last.
+    pub async fn shards(&self, service: &str) -> Result<u32> {
+        #[derive(QueryableByName)]
+        struct Count {
+            #[diesel(sql_type = Integer)]
+            shards: i32,
+        }
+        let mut conn = self.get().await?;
+        let last: Option<Count> = diesel::sql_query(
+            "SELECT shards FROM leader WHERE split_part(name, '/', 1) = $1 ORDER BY epoch DESC LIMIT 1",
+        )
+        .bind::<Text, _>(service)
+        .get_result(&mut conn)
+        .await
+        .optional()?;
+        Ok(last.map_or(1, |count| u32::try_from(count.shards).unwrap_or(1)))
+    }
+
     /// Who leads now; the name is that of the row.
     pub async fn leader(&self, name: &str) -> Result<Option<LeaderRow>> {
         let mut conn = self.get().await?;

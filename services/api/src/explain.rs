@@ -25,7 +25,8 @@ pub struct Place {
 }
 
 /// Where a workspace stands in the queue of its host; `None` if wc has not made it wait. By what wc decides
-/// by: every row of the host that is not at rest, planned by the same function and queued by the same rule.
+/// by: every row of the host that is not at rest and in the same shard, planned by the same function and queued by
+/// the same rule.
 pub async fn place(
     pool: &Pool,
     record: &WorkspaceRecord,
@@ -37,10 +38,9 @@ pub async fn place(
     if !may_wait || c.op_started_at.is_none() {
         return Ok(None);
     }
-    let Some(seen) = pool
-        .attention(Shard::WHOLE, Scope::Host(ws.host_id))
-        .await?
-    else {
+    let shards = pool.shards("wc").await?;
+    let shard = Shard::new(Shard::of(ws.id.0, shards), shards).unwrap_or(Shard::WHOLE);
+    let Some(seen) = pool.attention(shard, Scope::Host(ws.host_id)).await? else {
         return Ok(None);
     };
     let mut queue = Queue::default();

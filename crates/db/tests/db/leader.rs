@@ -301,6 +301,8 @@ async fn another_number_of_shards_ends_the_old_leases_or_waits_for_them() {
     let first = elected(lead(&pool, paused[0], "old", TTL).await);
     let second = elected(lead(&pool, paused[1], "old", TTL).await);
     assert_eq!((first.epoch, second.epoch), (Epoch(8), Epoch(9)));
+    assert_eq!(db.pool("api").shards("wc").await.unwrap(), 2);
+    assert_eq!(db.pool("api").shards("observer").await.unwrap(), 1);
     let refused = Candidacy::OtherShards {
         holder: "old".to_owned(),
         shards: 2,

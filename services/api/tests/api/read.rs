@@ -1,6 +1,7 @@
 //! GetWorkspace, ExplainWorkspace, ListWorkspaceArchives: what a client sees of a row.
 
 use tonic::Code;
+use windlass_domain::Shard;
 use windlass_proto::v1;
 
 use crate::common::{NOBODYS_ID, Workspaces, create, delete, env, env_with, get, invalid, refused};
@@ -235,6 +236,15 @@ async fn its_place_in_the_queue_is_told_by_the_rule_that_wc_goes_by() {
     );
     assert_eq!(queued(&env.ann, &anns[1]).await.0, 2);
     assert_eq!(queued(&env.ann, &anns[2]).await.0, 3);
+    // Each shard of wc has a queue of its own.
+    env.db
+        .sql("UPDATE leader SET shards = 2, epoch = 1 WHERE name = 'wc'")
+        .await;
+    let shard = |id: &str| Shard::of(id.parse().unwrap(), 2);
+    let waiting = [&anns[1], &anns[2], &bobs];
+    let beside = waiting.iter().filter(|id| shard(id) == shard(&bobs));
+    let (_, length, _) = queued(&env.bob, &bobs).await;
+    assert_eq!(length as usize, beside.count());
     // What wc has not made wait stands nowhere.
     let new = create(&env.bob, "new").await.id;
     let (position, length, blockers) = queued(&env.bob, &new).await;
