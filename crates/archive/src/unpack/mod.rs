@@ -37,6 +37,8 @@ use crate::verify;
 
 pub use stream::{UnpackSummary, unpack_stream};
 
+use stream::unpack_into;
+
 /// Which restore this is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RestoreSpec {
@@ -269,8 +271,11 @@ async fn unpack(
         progress: progress.clone(),
     };
     let (root, progress_in, cancel_in) = (volume_root.to_owned(), progress.clone(), cancel.clone());
-    let (summary, stream) = blocking("extract", move || {
-        unpack_stream(stream, &root, &progress_in, &cancel_in)
+    let (summary, stream, root) = blocking("extract", move || {
+        // Before anything is written: syncfs tells a descriptor of the losses since it was opened.
+        let root = open_root(&root)?;
+        let (summary, stream) = unpack_into(stream, root.as_fd(), &progress_in, &cancel_in)?;
+        Ok((summary, stream, root))
     })
     .await?;
     drop(downloading);
@@ -284,9 +289,8 @@ async fn unpack(
     }
     progress.begin(Stage::Syncing, 0);
     failpoint!("restore::before-sync");
-    let root = volume_root.to_owned();
     blocking("sync", move || {
-        syncfs(open_root(&root)?).map_err(|e| ArchiveError::io("sync file system of", b"", e))
+        syncfs(root).map_err(|e| ArchiveError::io("sync file system of", b"", e))
     })
     .await?;
     failpoint!("restore::after-sync");

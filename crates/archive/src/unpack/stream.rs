@@ -1,7 +1,7 @@
 //! Any compressed stream -> zstd -> tar -> volume, decompressing and extracting on a thread each.
 
 use std::io::{self, Read};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
@@ -33,7 +33,16 @@ pub fn unpack_stream<R: Read + Send>(
     progress: &Progress,
     cancel: &CancellationToken,
 ) -> Result<(UnpackSummary, R), ArchiveError> {
-    let root = open_root(root)?;
+    unpack_into(stream, open_root(root)?.as_fd(), progress, cancel)
+}
+
+/// The same into a directory that is open already.
+pub(super) fn unpack_into<R: Read + Send>(
+    stream: R,
+    root: BorrowedFd<'_>,
+    progress: &Progress,
+    cancel: &CancellationToken,
+) -> Result<(UnpackSummary, R), ArchiveError> {
     let (sender, chunks) = sync_channel(CHUNKS);
     std::thread::scope(|scope| {
         let decoding = scope.spawn(move || decode(stream, &sender));
@@ -42,8 +51,7 @@ pub fn unpack_stream<R: Read + Send>(
             current: Vec::new(),
             at: 0,
         };
-        let entries =
-            Extractor::new(reader, root.as_fd(), progress, cancel).and_then(Extractor::run);
+        let entries = Extractor::new(reader, root, progress, cancel).and_then(Extractor::run);
         // The extractor and with it the receiver are gone: the decoder cannot hang on a full channel.
         let stream = decoding
             .join()
