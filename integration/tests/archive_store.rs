@@ -353,6 +353,11 @@ async fn both_checksum_modes_work(server: Server) {
             head.contains("partNumber=") && head.contains("x-amz-trailer: x-amz-checksum-crc32")
         });
         assert_eq!(sent || trailers, checksum == ChecksumMode::WhenSupported);
+        // AWS refuses such parts of an upload that did not say so; so does the embedded store.
+        let named = proxy.requests().iter().any(|head| {
+            head.contains("?uploads") && head.contains("x-amz-checksum-algorithm: CRC32")
+        });
+        assert_eq!(named, checksum == ChecksumMode::WhenSupported);
     }
 }
 

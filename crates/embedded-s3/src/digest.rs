@@ -54,7 +54,7 @@ impl Algorithm {
             .ok_or_else(|| s3_error!(InvalidRequest, "unknown checksum algorithm {name}"))
     }
 
-    fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Crc32 => ChecksumAlgorithm::CRC32,
             Self::Crc32c => ChecksumAlgorithm::CRC32C,
@@ -234,11 +234,16 @@ impl Expected {
         }
     }
 
+    /// Of which algorithms the request gives, names or announces a checksum.
+    pub(crate) fn algorithms(&self) -> impl Iterator<Item = Algorithm> {
+        Algorithm::ALL.into_iter().filter(|a| {
+            self.sums.get(*a).is_some() || self.named == Some(*a) || self.in_trailer.contains(a)
+        })
+    }
+
     /// A hasher of everything needed to verify, and to answer what was asked for.
     pub(crate) fn hasher(&self) -> Hasher {
-        Hasher::new(Algorithm::ALL.into_iter().filter(|a| {
-            self.sums.get(*a).is_some() || self.named == Some(*a) || self.in_trailer.contains(a)
-        }))
+        Hasher::new(self.algorithms())
     }
 
     /// Compares; to be called when the body has been read to its end.

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use aws_sdk_s3::primitives::ByteStream;
-use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
+use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart};
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use tokio::runtime::Handle;
@@ -17,7 +17,7 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use super::download::retrying;
 use super::error::{failed, io_failed};
-use super::{Store, StoreError, StoreErrorKind};
+use super::{ChecksumMode, Store, StoreError, StoreErrorKind};
 use crate::failpoints::store_failpoint;
 
 /// S3's limit.
@@ -201,6 +201,11 @@ impl Upload {
             .key(&self.key)
             .set_server_side_encryption(sse.map(|s| s.algorithm.as_str().into()))
             .set_ssekms_key_id(sse.and_then(|s| s.kms_key_id.clone()))
+            // What the SDK adds to every part then; S3 refuses parts with a checksum not named here.
+            .set_checksum_algorithm(match self.store.config.checksum {
+                ChecksumMode::WhenRequired => None,
+                ChecksumMode::WhenSupported => Some(ChecksumAlgorithm::Crc32),
+            })
             .send()
             .await
             .map_err(|e| failed(action(), e))?;

@@ -63,8 +63,17 @@ impl Api {
             .upload(&bucket, &req.input.key, &req.input.upload_id)?;
         let number = part_number(req.input.part_number)?;
         let mut expected = expected!(req);
+        let named = upload.intent.algorithm;
+        if let Some(other) = expected.algorithms().find(|a| named != Some(*a)) {
+            return Err(s3_error!(
+                InvalidRequest,
+                "checksum type mismatch: the upload has {}, the part {}",
+                named.map_or("none", Algorithm::name),
+                other.name()
+            ));
+        }
         // The finished object's checksum is made of those of its parts, given by the client or not.
-        expected.named = expected.named.or(upload.intent.algorithm);
+        expected.named = named;
         let body = req.input.body.take();
         let staged =
             ingest::receive(&self.store, body, expected, req.trailing_headers.as_ref()).await?;

@@ -91,6 +91,39 @@ async fn parts_become_one_object_even_after_a_restart() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_part_has_the_checksum_that_its_upload_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = start(dir.path()).await.unwrap();
+    let crc32 = call(&server, Method::POST, "k")
+        .query("uploads", "")
+        .header("x-amz-checksum-algorithm", "CRC32")
+        .send()
+        .await
+        .ok()
+        .tag("UploadId");
+    let none = create(&server, "k").await;
+    let put = |id: &str, name: &str, value: &str| {
+        let part = call(&server, Method::PUT, "k")
+            .query("uploadId", id)
+            .query("partNumber", "1");
+        part.header(name, value).body(&b"hello"[..]).send()
+    };
+    let of_hello = ("x-amz-checksum-crc32", "NhCmhg==");
+    put(&crc32, of_hello.0, of_hello.1).await.ok();
+    put(
+        &crc32,
+        "x-amz-checksum-sha1",
+        "qvTGHdzF6KLavt4PO0gs2a6pQ00=",
+    )
+    .await
+    .refused(400, "InvalidRequest");
+    put(&none, of_hello.0, of_hello.1)
+        .await
+        .refused(400, "InvalidRequest");
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn small_parts_abort_and_listing() {
     let dir = tempfile::tempdir().unwrap();
     let server = start(dir.path()).await.unwrap();
