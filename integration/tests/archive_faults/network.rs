@@ -192,7 +192,7 @@ async fn a_transfer_cut_off_once_is_repeated() {
     row.archive().await.unwrap();
     row.archived().await;
     row.proxy.add(
-        Rule::new(Fault::CutDown(5_000_000))
+        Rule::new(Fault::CutDown(3_000_000))
             .with("range: bytes=8388608-")
             .times(2),
     );

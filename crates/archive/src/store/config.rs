@@ -44,7 +44,7 @@ pub struct StoreConfig {
     pub credentials: Option<(String, String)>,
     /// Default none: whatever the bucket prescribes.
     pub sse: Option<ServerSideEncryption>,
-    /// Bytes per part of an upload and per range of a download, 5 MiB to 1 GiB; default 16 MiB.
+    /// Bytes per part of an upload, 5 MiB to 1 GiB; default 16 MiB.
     pub part_size: u64,
     /// Parts held in memory at a time, 1 to 64; default 4.
     pub parts_in_flight: usize,

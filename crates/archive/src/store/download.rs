@@ -23,9 +23,10 @@ pub struct RangePart {
     pub etag: Option<String>,
 }
 
-/// Most bytes per range of a parallel download; smaller than a part, since four of them wait in memory
-/// beside what is being extracted.
-const RANGE: u64 = 8 << 20;
+/// Bytes per range of a parallel download.
+const RANGE: u64 = 4 << 20;
+/// Most ranges in memory at a time: being fetched, fetched ahead, and the one that the consumer has.
+const RANGES: usize = 4;
 
 impl Store {
     /// `length` bytes (at least 1) from `offset`. A transfer that breaks off is repeated; fewer bytes
@@ -82,12 +83,12 @@ impl Store {
     ) -> impl Stream<Item = Result<Bytes, StoreError>> + Send + use<> {
         let store = self.clone();
         let key = key.to_owned();
-        let parallel = self.config.parts_in_flight.min(4);
+        let parallel = self.config.parts_in_flight.min(RANGES);
         let ranges = stream::iter((0..size.div_ceil(RANGE)).map(|i| i * RANGE));
         let fetched = ranges.map(move |offset| {
             let (store, key) = (store.clone(), key.clone());
             // A task each, so that transfers go on while the consumer is busy.
-            let task = tokio::spawn(async move {
+            let task = AbortOnDropHandle::new(tokio::spawn(async move {
                 let part = store
                     .get_range(&key, offset, RANGE.min(size - offset))
                     .await?;
@@ -99,10 +100,9 @@ impl Store {
                     )),
                     _ => Ok(part),
                 }
-            });
+            }));
             async move {
-                AbortOnDropHandle::new(task)
-                    .await
+                task.await
                     .unwrap_or_else(|e| Err(io_failed("download".into(), e)))
             }
         });

@@ -17,12 +17,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use chrono::Utc;
 use futures::StreamExt;
+use futures::stream::BoxStream;
 use rustix::fs::{fstatvfs, syncfs};
 use sha2::{Digest, Sha256};
 use tokio::runtime::Handle;
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
 use crate::error::ArchiveError;
@@ -252,18 +251,8 @@ async fn unpack(
     progress: &Arc<Progress>,
     cancel: &CancellationToken,
 ) -> Result<(), ArchiveError> {
-    let (sender, chunks) = mpsc::channel(1);
-    let mut data = Box::pin(verify::data(store, archive_key, archive.size));
-    let downloading = AbortOnDropHandle::new(tokio::spawn(async move {
-        while let Some(chunk) = data.next().await {
-            let failed = chunk.is_err();
-            if sender.send(chunk).await.is_err() || failed {
-                return;
-            }
-        }
-    }));
     let stream = DownloadReader {
-        chunks,
+        data: verify::data(store, archive_key, archive.size).boxed(),
         runtime: Handle::current(),
         cancel: cancel.clone(),
         current: Bytes::new(),
@@ -278,7 +267,6 @@ async fn unpack(
         Ok((summary, stream, root))
     })
     .await?;
-    drop(downloading);
     failpoint!("restore::after-unpack");
     verify::expect(archive_key, stream.digest, &archive.sha256)?;
     if summary.entries != archive.entry_count {
@@ -297,9 +285,10 @@ async fn unpack(
     Ok(())
 }
 
-/// The blocking side of a download: hashes what it hands on.
+/// The blocking side of a download: hashes what it hands on. Between it and the store there is no further
+/// queue: what is fetched ahead is all that waits in memory.
 struct DownloadReader {
-    chunks: mpsc::Receiver<Result<Bytes, ArchiveError>>,
+    data: BoxStream<'static, Result<Bytes, ArchiveError>>,
     runtime: Handle,
     cancel: CancellationToken,
     current: Bytes,
@@ -310,12 +299,12 @@ struct DownloadReader {
 impl Read for DownloadReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         while self.current.is_empty() {
-            let (cancel, chunks) = (&self.cancel, &mut self.chunks);
+            let (cancel, data) = (&self.cancel, &mut self.data);
             let next = self.runtime.block_on(async {
                 tokio::select! {
                     biased;
                     () = cancel.cancelled() => Some(Err(ArchiveError::Cancelled)),
-                    next = chunks.recv() => next,
+                    next = data.next() => next,
                 }
             });
             match next {
