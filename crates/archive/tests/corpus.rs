@@ -11,7 +11,7 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use common::list;
+use common::{list, peak, reset_peak};
 use tempfile::TempDir;
 use windlass_archive::tar::{EntryKind, Header, TarReader, TarWriter};
 use windlass_archive::unpack::unpack_stream;
@@ -126,14 +126,6 @@ fn entry(path: &[u8], kind: EntryKind) -> Header {
     header
 }
 
-/// Peak memory of this process in bytes since it was last reset.
-fn peak() -> u64 {
-    let status = fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find(|l| l.starts_with("VmHWM:")).unwrap();
-    let kib: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
-    kib * 1024
-}
-
 /// Extracts what `write` writes, streaming (the archive itself is never in memory), beside things that
 /// must not change; says how it ended, having checked the memory it took.
 fn extract(
@@ -151,8 +143,7 @@ fn extract(
             let written = write(TarWriter::new(&mut encoder as &mut dyn Write));
             written.and_then(|()| encoder.finish().map(drop)).ok();
         });
-        fs::write("/proc/self/clear_refs", "5").unwrap();
-        let before = peak();
+        let before = reset_peak();
         let (progress, cancel) = (Progress::default(), CancellationToken::new());
         let result = unpack_stream(reader, &root, &progress, &cancel);
         let grown = peak() - before;

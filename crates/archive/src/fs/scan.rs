@@ -1,6 +1,7 @@
 //! A light pass that only adds up file sizes, for the total in a progress display.
 //!
-//! What vanishes meanwhile is left out: nothing but a display depends on the sum.
+//! What vanishes meanwhile is left out: nothing but a display depends on the sum. It ends at the first
+//! directory with very many names, which packing keeps in memory at the same time.
 
 use std::collections::HashSet;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -16,6 +17,7 @@ use crate::error::ArchiveError;
 
 /// Hard links beyond this many inodes are counted once per name.
 const MAX_LINKS: usize = 100_000;
+const MAX_NAMES: usize = 100_000;
 
 /// Calls `found` with the bytes that packing will read from each file (holes not counted).
 pub(crate) fn scan(
@@ -25,9 +27,13 @@ pub(crate) fn scan(
 ) -> Result<(), ArchiveError> {
     let io = |errno| ArchiveError::io("scan", b"", errno);
     let mut dirs = DirStack::new(reopen_dir(root).map_err(io)?).map_err(io)?;
-    let list =
-        |dir: BorrowedFd<'_>| -> Result<Names, Errno> { Names::read(reopen_dir(dir)?.as_fd()) };
-    let mut frames = vec![(list(dirs.top()).map_err(io)?, 0_usize)];
+    let list = |dir: BorrowedFd<'_>| -> Result<Option<Names>, Errno> {
+        Names::read_some(reopen_dir(dir)?.as_fd(), MAX_NAMES)
+    };
+    let Some(names) = list(dirs.top()).map_err(io)? else {
+        return Ok(());
+    };
+    let mut frames = vec![(names, 0_usize)];
     let mut seen = HashSet::new();
     while let Some((names, next)) = frames.last_mut() {
         if cancel.is_cancelled() {
@@ -54,7 +60,10 @@ pub(crate) fn scan(
                     continue;
                 };
                 dirs.push(dir).map_err(io)?;
-                frames.push((list(dirs.top()).unwrap_or_default(), 0));
+                let Some(names) = list(dirs.top()).unwrap_or(Some(Names::default())) else {
+                    return Ok(());
+                };
+                frames.push((names, 0));
             }
             FileType::RegularFile => {
                 let again = stat.st_nlink > 1

@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
 use rustix::fs::{AtFlags, FileType, Stat, fstat, readlinkat, statat};
 use rustix::io::Errno;
@@ -87,10 +88,15 @@ struct Frame {
     next: usize,
     path_len: usize,
     mtime: (i64, u32),
+    /// The directory's path as groups share it, once one began here.
+    shared: Option<Arc<[u8]>>,
 }
 
+/// Names of one inode of which some are still to come. There may be as many as files, and their paths as
+/// long as they like: those of one directory share its path.
 struct Group {
-    path: Box<[u8]>,
+    parent: Arc<[u8]>,
+    name: Box<[u8]>,
     ordinal: u64,
     left: u64,
 }
@@ -235,6 +241,7 @@ impl Walk<'_> {
             next: 0,
             path_len: self.path.len(),
             mtime: mtime(&stat),
+            shared: None,
         });
         Ok(())
     }
@@ -281,6 +288,7 @@ impl Walk<'_> {
         } else {
             None
         };
+        let first = group.as_ref().map(|group| join(&group.parent, &group.name));
         self.visitor.visit(&Entry {
             path: &self.path,
             kind,
@@ -288,10 +296,13 @@ impl Walk<'_> {
             xattrs,
             target,
             file: file.map(AsFd::as_fd),
-            link: group.as_ref().map(|group| Link {
-                path: &group.path,
-                ordinal: group.ordinal,
-            }),
+            link: group
+                .as_ref()
+                .zip(first.as_ref())
+                .map(|(group, path)| Link {
+                    path,
+                    ordinal: group.ordinal,
+                }),
         })?;
         if linked {
             // Forgotten once every name has been seen, so that memory follows open groups only.
@@ -300,17 +311,32 @@ impl Walk<'_> {
                     group.left = group.left.saturating_sub(1);
                     group
                 }
-                None => Group {
-                    path: self.path.clone().into_boxed_slice(),
-                    ordinal,
-                    left: links.saturating_sub(1),
-                },
+                None => self.group(ordinal, links.saturating_sub(1)),
             };
             if group.left > 0 {
                 self.groups.insert(key, group);
             }
         }
         Ok(())
+    }
+
+    /// A group that begins with the current entry, which is no directory.
+    fn group(&mut self, ordinal: u64, left: u64) -> Group {
+        let path = &self.path[..];
+        let (parent, name) = match path.iter().rposition(|b| *b == b'/') {
+            Some(slash) => (&path[..slash], &path[slash + 1..]),
+            None => (&[][..], path),
+        };
+        let parent = match self.frames.last_mut() {
+            Some(frame) => frame.shared.get_or_insert_with(|| parent.into()).clone(),
+            None => parent.into(),
+        };
+        Group {
+            parent,
+            name: name.into(),
+            ordinal,
+            left,
+        }
     }
 
     fn lstat(&self, name: &CStr) -> Result<Stat, Failed> {
@@ -322,6 +348,13 @@ impl Walk<'_> {
             Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::STALE => Failed::Gone,
             errno => Failed::Other(ArchiveError::io(action, &self.path, errno)),
         }
+    }
+}
+
+fn join(parent: &[u8], name: &[u8]) -> Vec<u8> {
+    match parent {
+        [] => name.to_vec(),
+        parent => [parent, b"/", name].concat(),
     }
 }
 

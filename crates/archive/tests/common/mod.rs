@@ -30,6 +30,20 @@ pub fn unpack(bytes: &[u8], root: &Path) -> Result<UnpackSummary, ArchiveError> 
     unpack_stream(bytes, root, &Progress::default(), &cancel).map(|(summary, _)| summary)
 }
 
+/// Peak memory of this process in bytes since it was last reset.
+pub fn peak() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|l| l.starts_with("VmHWM:")).unwrap();
+    let kib: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+    kib * 1024
+}
+
+/// Resets it; returns what it is now.
+pub fn reset_peak() -> u64 {
+    std::fs::write("/proc/self/clear_refs", "5").unwrap();
+    peak()
+}
+
 pub fn compress(tar: &[u8]) -> Vec<u8> {
     zstd::encode_all(tar, 1).unwrap()
 }
