@@ -17,10 +17,11 @@ use rustix::fs::{
 use rustix::io::{Errno, pwrite};
 use tokio_util::sync::CancellationToken;
 
+use super::stream::too_much;
 use crate::error::{ArchiveError, display_path};
 use crate::fs::open::{CONFINED, file_type, open_beneath, proc_path, reopen_dir};
 use crate::fs::stack::DirStack;
-use crate::fs::xattr::{self, Target};
+use crate::fs::xattr::{self, Target, Xattr};
 use crate::progress::Progress;
 use crate::tar::sparse::{Extent, read_map};
 use crate::tar::{EntryKind, Header, TarReader};
@@ -34,9 +35,13 @@ const MAX_KEPT: usize = 32 << 20;
 /// default ACL, and the access ACL may forbid to create anything.
 const ACL: &[u8] = b"system.posix_acl_";
 
+/// What a directory gets when it is left. One for each level: no more than that is kept.
 struct OpenDir {
-    /// Without path and without the attributes set already.
-    header: Header,
+    mode: u32,
+    uid: u32,
+    gid: u32,
+    mtime: (i64, u32),
+    acls: Vec<Xattr>,
     path_len: usize,
 }
 
@@ -76,12 +81,15 @@ impl<'a, R: Read> Extractor<'a, R> {
         })
     }
 
-    /// Extracts everything to the stream's proper end; returns the number of entries.
-    pub(super) fn run(mut self) -> Result<u64, ArchiveError> {
+    /// Extracts everything to the stream's proper end, at most `limit` entries; returns their number.
+    pub(super) fn run(mut self, limit: u64) -> Result<u64, ArchiveError> {
         let mut entries = 0;
         while let Some(header) = self.tar.next_entry()? {
             if self.cancel.is_cancelled() {
                 return Err(ArchiveError::Cancelled);
+            }
+            if entries == limit {
+                return Err(too_much("entries", limit));
             }
             self.entry(header)?;
             self.progress.add_entry();
@@ -144,31 +152,44 @@ impl<'a, R: Read> Extractor<'a, R> {
     /// Makes the directory on top of the stack the current one.
     fn enter(&mut self, mut header: Header) -> Result<(), ArchiveError> {
         let all = std::mem::take(&mut header.xattrs);
-        let (later, now) = all.into_iter().partition(|(name, _)| name.starts_with(ACL));
+        let (acls, now): (Vec<_>, _) = all.into_iter().partition(|(name, _)| name.starts_with(ACL));
         header.xattrs = now;
         attributes(Target::Fd(self.dirs.top()), &header)?;
-        header.xattrs = later;
-        self.kept += size_of_attributes(&header);
+        self.kept += size_of(&acls);
         if self.kept > MAX_KEPT {
             return Err(ArchiveError::corrupted(
                 "tar: the ACLs of nested directories are too large",
             ));
         }
-        self.path = std::mem::take(&mut header.path);
-        let path_len = self.path.len();
-        self.open.push(OpenDir { header, path_len });
+        self.path = header.path;
+        self.open.push(OpenDir {
+            mode: header.mode,
+            uid: header.uid,
+            gid: header.gid,
+            mtime: header.mtime,
+            acls,
+            path_len: self.path.len(),
+        });
         Ok(())
     }
 
     /// Gives the current directory its metadata and goes up.
     fn leave(&mut self) -> Result<(), ArchiveError> {
-        let Some(OpenDir { mut header, .. }) = self.open.pop() else {
+        let Some(dir) = self.open.pop() else {
             return Ok(());
         };
-        self.kept -= size_of_attributes(&header);
-        header.path.clone_from(&self.path);
+        self.kept -= size_of(&dir.acls);
+        let header = Header {
+            mode: dir.mode,
+            uid: dir.uid,
+            gid: dir.gid,
+            mtime: dir.mtime,
+            xattrs: dir.acls,
+            ..Header::new(std::mem::take(&mut self.path), EntryKind::Directory)
+        };
         metadata(self.dirs.top(), &header)?;
         self.dirs.pop().map_err(|e| failed("leave", &header, e))?;
+        self.path = header.path;
         self.path
             .truncate(self.open.last().map_or(0, |dir| dir.path_len));
         Ok(())
@@ -308,8 +329,8 @@ fn metadata(fd: BorrowedFd<'_>, header: &Header) -> Result<(), ArchiveError> {
     futimens(fd, &times(header)).map_err(|e| failed("set time of", header, e))
 }
 
-fn size_of_attributes(header: &Header) -> usize {
-    header.xattrs.iter().map(|(_, value)| value.len()).sum()
+fn size_of(attributes: &[Xattr]) -> usize {
+    attributes.iter().map(|(_, value)| value.len()).sum()
 }
 
 fn attributes(target: Target<'_>, header: &Header) -> Result<(), ArchiveError> {

@@ -36,7 +36,7 @@ use crate::verify;
 
 pub use stream::{UnpackSummary, unpack_stream};
 
-use stream::unpack_into;
+use stream::{Limits, unpack_into};
 
 /// Which restore this is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -259,11 +259,16 @@ async fn unpack(
         digest: Sha256::new(),
         progress: progress.clone(),
     };
+    let limits = Limits {
+        tar_size: archive.tar_size,
+        entries: archive.entry_count,
+    };
     let (root, progress_in, cancel_in) = (volume_root.to_owned(), progress.clone(), cancel.clone());
     let (summary, stream, root) = blocking("extract", move || {
         // Before anything is written: syncfs tells a descriptor of the losses since it was opened.
         let root = open_root(&root)?;
-        let (summary, stream) = unpack_into(stream, root.as_fd(), &progress_in, &cancel_in)?;
+        let (summary, stream) =
+            unpack_into(stream, root.as_fd(), limits, &progress_in, &cancel_in)?;
         Ok((summary, stream, root))
     })
     .await?;

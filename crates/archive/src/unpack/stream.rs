@@ -25,6 +25,15 @@ pub struct UnpackSummary {
     pub entries: u64,
 }
 
+/// What an archive holds at most; more than that is another one.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    /// Bytes of the tar stream.
+    pub(super) tar_size: u64,
+    /// Entries, the root included.
+    pub(super) entries: u64,
+}
+
 /// Extracts `stream` into the empty directory `root`; the stream, read to its end, is returned.
 /// Blocking. On failure part of the archive stays in `root`.
 pub fn unpack_stream<R: Read + Send>(
@@ -33,25 +42,32 @@ pub fn unpack_stream<R: Read + Send>(
     progress: &Progress,
     cancel: &CancellationToken,
 ) -> Result<(UnpackSummary, R), ArchiveError> {
-    unpack_into(stream, open_root(root)?.as_fd(), progress, cancel)
+    let limits = Limits {
+        tar_size: u64::MAX,
+        entries: u64::MAX,
+    };
+    unpack_into(stream, open_root(root)?.as_fd(), limits, progress, cancel)
 }
 
-/// The same into a directory that is open already.
+/// The same into a directory that is open already, and no more than `limits`: what is not the archive that
+/// was asked for ends before it has filled the disk, not when its digest is compared.
 pub(super) fn unpack_into<R: Read + Send>(
     stream: R,
     root: BorrowedFd<'_>,
+    limits: Limits,
     progress: &Progress,
     cancel: &CancellationToken,
 ) -> Result<(UnpackSummary, R), ArchiveError> {
     let (sender, chunks) = sync_channel(CHUNKS);
     std::thread::scope(|scope| {
-        let decoding = scope.spawn(move || decode(stream, &sender));
+        let decoding = scope.spawn(move || decode(stream, limits.tar_size, &sender));
         let reader = ChunkReader {
             chunks,
             current: Vec::new(),
             at: 0,
         };
-        let entries = Extractor::new(reader, root, progress, cancel).and_then(Extractor::run);
+        let entries = Extractor::new(reader, root, progress, cancel)
+            .and_then(|extractor| extractor.run(limits.entries));
         // The extractor and with it the receiver are gone: the decoder cannot hang on a full channel.
         let stream = decoding
             .join()
@@ -64,8 +80,9 @@ pub(super) fn unpack_into<R: Read + Send>(
 
 type Chunk = Result<Vec<u8>, ArchiveError>;
 
-/// Decompresses to the end. Failures go to the extractor; what is returned then is never looked at.
-fn decode<R: Read>(stream: R, sender: &SyncSender<Chunk>) -> Result<R, ArchiveError> {
+/// Decompresses to the end, at most `limit` bytes. Failures go to the extractor; what is returned then is
+/// never looked at.
+fn decode<R: Read>(stream: R, limit: u64, sender: &SyncSender<Chunk>) -> Result<R, ArchiveError> {
     let broken = |e: io::Error| match ArchiveError::from_stream("read archive", e) {
         ArchiveError::Stream { source, .. } => ArchiveError::corrupted(format!("zstd: {source}")),
         other => other,
@@ -76,6 +93,7 @@ fn decode<R: Read>(stream: R, sender: &SyncSender<Chunk>) -> Result<R, ArchiveEr
         Ok(decoder)
     };
     let mut decoder = start().map_err(broken)?;
+    let mut left = limit;
     loop {
         let mut chunk = vec![0; CHUNK];
         let mut filled = 0;
@@ -85,7 +103,11 @@ fn decode<R: Read>(stream: R, sender: &SyncSender<Chunk>) -> Result<R, ArchiveEr
             }
             match decoder.read(&mut chunk[filled..]) {
                 Ok(0) => break Ok(true),
-                Ok(read) => filled += read,
+                Ok(read) if read as u64 > left => break Err(too_much("bytes", limit)),
+                Ok(read) => {
+                    filled += read;
+                    left -= read as u64;
+                }
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) => break Err(broken(e)),
             }
@@ -101,6 +123,12 @@ fn decode<R: Read>(stream: R, sender: &SyncSender<Chunk>) -> Result<R, ArchiveEr
             }
         }
     }
+}
+
+pub(super) fn too_much(what: &str, limit: u64) -> ArchiveError {
+    ArchiveError::corrupted(format!(
+        "tar: more than the {limit} {what} that its marker says"
+    ))
 }
 
 /// The extractor's end of the channel.
@@ -123,5 +151,48 @@ impl Read for ChunkReader {
         buffer[..length].copy_from_slice(&self.current[self.at..self.at + length]);
         self.at += length;
         Ok(length)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ArchiveErrorKind;
+    use crate::tar::{EntryKind, Header, TarWriter};
+
+    #[test]
+    fn more_than_the_marker_says_ends_early() {
+        let mut tar = TarWriter::new(Vec::new());
+        tar.entry(&Header::new(Vec::new(), EntryKind::Directory))
+            .unwrap();
+        for name in [b"a", b"b", b"c"] {
+            let mut header = Header::new(name.to_vec(), EntryKind::File);
+            header.size = 1 << 20;
+            tar.entry(&header).unwrap();
+            tar.data(&vec![1; 1 << 20]).unwrap();
+        }
+        let (tar, tar_size) = tar.finish().unwrap();
+        let archive = zstd::encode_all(&tar[..], 1).unwrap();
+        let unpacked = |tar_size, entries| {
+            let target = tempfile::tempdir().unwrap();
+            let root = open_root(target.path()).unwrap();
+            let limits = Limits { tar_size, entries };
+            let (progress, cancel) = (Progress::default(), CancellationToken::new());
+            let result = unpack_into(&archive[..], root.as_fd(), limits, &progress, &cancel);
+            let files = std::fs::read_dir(target.path()).unwrap().count();
+            (
+                result
+                    .map(|(summary, _)| summary.entries)
+                    .map_err(|e| e.kind()),
+                files,
+            )
+        };
+        let corrupted = Err(ArchiveErrorKind::Corrupted);
+        assert_eq!(unpacked(tar_size, 4), (Ok(4), 3));
+        assert_eq!(unpacked(tar_size, 2), (corrupted, 1));
+        let (result, files) = unpacked(tar_size / 2, 4);
+        assert_eq!(result, corrupted);
+        assert!(files < 3);
+        assert_eq!(unpacked(tar_size - 1, 4).0, corrupted);
     }
 }
