@@ -139,7 +139,7 @@ impl<'a, R: Read> Extractor<'a, R> {
     }
 
     fn directory(&mut self, header: Header, name: &CStr) -> Result<(), ArchiveError> {
-        mkdirat(self.dirs.top(), name, Mode::RWXU).map_err(|e| failed("create", &header, e))?;
+        mkdirat(self.dirs.top(), name, Mode::RWXU).map_err(|e| not_made("create", &header, e))?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let dir = openat2(self.dirs.top(), name, flags, Mode::empty(), CONFINED)
             .map_err(|e| failed("open", &header, e))?;
@@ -205,7 +205,7 @@ impl<'a, R: Read> Extractor<'a, R> {
             Mode::RUSR | Mode::WUSR,
             CONFINED,
         )
-        .map_err(|e| failed("create", header, e))?;
+        .map_err(|e| not_made("create", header, e))?;
         match header.sparse_size {
             None => {
                 let all = Extent {
@@ -257,15 +257,14 @@ impl<'a, R: Read> Extractor<'a, R> {
             Some(slash) => (&header.link[..slash], &header.link[slash + 1..]),
             None => (&[][..], &header.link[..]),
         };
-        let parent = open_beneath(self.root.as_fd(), parent)
-            .map_err(|e| failed("find the link target of", header, e))?;
-        let to = statat(&parent, target, AtFlags::SYMLINK_NOFOLLOW)
-            .map_err(|e| failed("find the link target of", header, e))?;
+        let parent = open_beneath(self.root.as_fd(), parent).map_err(|e| no_target(header, e))?;
+        let to =
+            statat(&parent, target, AtFlags::SYMLINK_NOFOLLOW).map_err(|e| no_target(header, e))?;
         if file_type(to.st_mode) == FileType::Directory {
-            return Err(failed("link to a directory", header, Errno::INVAL));
+            return Err(refused("link", header, Errno::ISDIR));
         }
         linkat(parent, target, self.dirs.top(), name, AtFlags::empty())
-            .map_err(|e| failed("link", header, e))
+            .map_err(|e| not_made("link", header, e))
     }
 
     fn symlink(&mut self, header: &Header, name: &CStr) -> Result<(), ArchiveError> {
@@ -273,7 +272,7 @@ impl<'a, R: Read> Extractor<'a, R> {
             return Err(ArchiveError::corrupted("tar: impossible symlink target"));
         }
         symlinkat(&header.link[..], self.dirs.top(), name)
-            .map_err(|e| failed("create", header, e))?;
+            .map_err(|e| not_made("create", header, e))?;
         self.unopened_metadata(header, name)
     }
 
@@ -285,7 +284,7 @@ impl<'a, R: Read> Extractor<'a, R> {
     ) -> Result<(), ArchiveError> {
         let device = makedev(header.device.0, header.device.1);
         mknodat(self.dirs.top(), name, kind, Mode::RUSR | Mode::WUSR, device)
-            .map_err(|e| failed("create", header, e))?;
+            .map_err(|e| not_made("create", header, e))?;
         self.unopened_metadata(header, name)?;
         // Opened as a path only, checked, and changed through that: never through a link put there.
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -368,22 +367,64 @@ fn times(header: &Header) -> Timestamps {
     }
 }
 
-/// What the kernel refuses because of the archive's content is the archive's fault, the rest the
-/// volume's.
+/// Names and links that an archive cannot have are its fault: such a restore is not worth repeating.
+/// Whatever else the kernel refuses is the volume's.
+fn not_made(action: &'static str, header: &Header, errno: Errno) -> ArchiveError {
+    match errno {
+        Errno::EXIST | Errno::NAMETOOLONG => refused(action, header, errno),
+        errno => failed(action, header, errno),
+    }
+}
+
+fn no_target(header: &Header, errno: Errno) -> ArchiveError {
+    let action = "find the link target of";
+    match errno {
+        Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::XDEV | Errno::NAMETOOLONG => {
+            refused(action, header, errno)
+        }
+        errno => failed(action, header, errno),
+    }
+}
+
+fn refused(action: &str, header: &Header, errno: Errno) -> ArchiveError {
+    ArchiveError::corrupted(format!(
+        "tar: {action} {}: {}",
+        display_path(&header.path),
+        std::io::Error::from(errno)
+    ))
+}
+
 fn failed(action: &'static str, header: &Header, errno: Errno) -> ArchiveError {
     match errno {
-        Errno::EXIST
-        | Errno::NOENT
-        | Errno::NOTDIR
-        | Errno::LOOP
-        | Errno::XDEV
-        | Errno::NAMETOOLONG
-        | Errno::INVAL
-        | Errno::FBIG => ArchiveError::corrupted(format!(
-            "tar: {action} {}: {}",
-            display_path(&header.path),
-            std::io::Error::from(errno)
-        )),
+        // No file is so large.
+        Errno::FBIG => refused(action, header, errno),
         errno => ArchiveError::io(action, &header.path, errno),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ArchiveErrorKind::{Corrupted, Io, NoSpace};
+
+    #[test]
+    fn only_impossible_names_are_the_archives_fault() {
+        let header = Header::new(b"x".to_vec(), EntryKind::File);
+        for (errno, making, linking, else_) in [
+            (Errno::EXIST, Corrupted, Io, Io),
+            (Errno::NAMETOOLONG, Corrupted, Corrupted, Io),
+            (Errno::NOENT, Io, Corrupted, Io),
+            (Errno::LOOP, Io, Corrupted, Io),
+            (Errno::INVAL, Io, Io, Io),
+            (Errno::FBIG, Corrupted, Corrupted, Corrupted),
+            (Errno::NOSPC, NoSpace, NoSpace, NoSpace),
+        ] {
+            let kinds = [
+                not_made("create", &header, errno).kind(),
+                no_target(&header, errno).kind(),
+                failed("set owner of", &header, errno).kind(),
+            ];
+            assert_eq!(kinds, [making, linking, else_], "{errno}");
+        }
     }
 }
