@@ -106,15 +106,12 @@ pub(crate) fn kind(typeflag: u8) -> Option<EntryKind> {
     })
 }
 
+/// The sum of all bytes, with spaces in place of the field itself.
 fn checksum(block: &[u8; BLOCK]) -> u32 {
-    block
-        .iter()
-        .enumerate()
-        .map(|(at, byte)| match CHECKSUM.contains(&at) {
-            true => u32::from(b' '),
-            false => u32::from(*byte),
-        })
-        .sum()
+    // Without a condition in it, so that the compiler makes vector instructions of the loop.
+    let sum = |bytes: &[u8]| bytes.iter().map(|byte| u32::from(*byte)).sum::<u32>();
+    let field = &block[CHECKSUM];
+    sum(block) - sum(field) + u32::from(b' ') * field.len() as u32
 }
 
 fn put_text(field: &mut [u8], value: &[u8]) {

@@ -107,7 +107,7 @@ impl<R: Read> TarReader<R> {
     }
 
     fn skip_data(&mut self) -> Result<(), ArchiveError> {
-        let mut buffer = [0_u8; 8192];
+        let mut buffer = [0_u8; BLOCK];
         while self.read_data(&mut buffer)? > 0 {}
         let padding = std::mem::take(&mut self.padding);
         read_exact(&mut self.inner, &mut buffer[..padding])

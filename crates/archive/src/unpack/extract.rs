@@ -139,7 +139,8 @@ impl<'a, R: Read> Extractor<'a, R> {
     }
 
     fn directory(&mut self, header: Header, name: &CStr) -> Result<(), ArchiveError> {
-        mkdirat(self.dirs.top(), name, Mode::RWXU).map_err(|e| not_made("create", &header, e))?;
+        let mode = Mode::RWXU | permissions(&header);
+        mkdirat(self.dirs.top(), name, mode).map_err(|e| not_made("create", &header, e))?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let dir = openat2(self.dirs.top(), name, flags, Mode::empty(), CONFINED)
             .map_err(|e| failed("open", &header, e))?;
@@ -198,14 +199,9 @@ impl<'a, R: Read> Extractor<'a, R> {
     fn file(&mut self, header: &Header, name: &CStr) -> Result<(), ArchiveError> {
         let flags =
             OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = openat2(
-            self.dirs.top(),
-            name,
-            flags,
-            Mode::RUSR | Mode::WUSR,
-            CONFINED,
-        )
-        .map_err(|e| not_made("create", header, e))?;
+        // A single name, and EXCL: what is opened was made by this very call, on no other mount.
+        let file = openat(self.dirs.top(), name, flags, permissions(header))
+            .map_err(|e| not_made("create", header, e))?;
         match header.sparse_size {
             None => {
                 let all = Extent {
@@ -273,7 +269,8 @@ impl<'a, R: Read> Extractor<'a, R> {
         }
         symlinkat(&header.link[..], self.dirs.top(), name)
             .map_err(|e| not_made("create", header, e))?;
-        self.unopened_metadata(header, name)
+        self.unopened_metadata(header, name)?;
+        self.set_time(header, name)
     }
 
     fn special(
@@ -298,14 +295,13 @@ impl<'a, R: Read> Extractor<'a, R> {
         self.set_time(header, name)
     }
 
-    /// Owner, attributes and time of what cannot be opened.
+    /// Owner and attributes of what cannot be opened.
     fn unopened_metadata(&self, header: &Header, name: &CStr) -> Result<(), ArchiveError> {
         let dir = self.dirs.top();
         let (uid, gid) = owner(header);
         chownat(dir, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)
             .map_err(|e| failed("set owner of", header, e))?;
-        attributes(Target::Entry(dir, name), header)?;
-        self.set_time(header, name)
+        attributes(Target::Entry(dir, name), header)
     }
 
     fn set_time(&self, header: &Header, name: &CStr) -> Result<(), ArchiveError> {
@@ -320,11 +316,19 @@ impl<'a, R: Read> Extractor<'a, R> {
 }
 
 /// Owner, attributes, mode, time, in this order: a new owner clears setuid bits and file capabilities.
+/// What it was made with is not set again: that costs more than to look.
 fn metadata(fd: BorrowedFd<'_>, header: &Header) -> Result<(), ArchiveError> {
-    let (uid, gid) = owner(header);
-    fchown(fd, uid, gid).map_err(|e| failed("set owner of", header, e))?;
+    let made = fstat(fd).map_err(|e| failed("stat", header, e))?;
+    if (made.st_uid, made.st_gid) != (header.uid, header.gid) {
+        let (uid, gid) = owner(header);
+        fchown(fd, uid, gid).map_err(|e| failed("set owner of", header, e))?;
+    }
     attributes(Target::Fd(fd), header)?;
-    fchmod(fd, mode(header)).map_err(|e| failed("set mode of", header, e))?;
+    // An ACL among the attributes changes it, as a new owner does special bits.
+    let special = header.mode & 0o7000 != 0;
+    if special || !header.xattrs.is_empty() || made.st_mode & 0o7777 != header.mode {
+        fchmod(fd, mode(header)).map_err(|e| failed("set mode of", header, e))?;
+    }
     futimens(fd, &times(header)).map_err(|e| failed("set time of", header, e))
 }
 
@@ -352,6 +356,11 @@ fn owner(header: &Header) -> (Option<Uid>, Option<Gid>) {
 
 fn mode(header: &Header) -> Mode {
     Mode::from_raw_mode(header.mode & 0o7777)
+}
+
+/// What something is made with: never setuid or setgid before it has its owner.
+fn permissions(header: &Header) -> Mode {
+    Mode::from_raw_mode(header.mode & 0o777)
 }
 
 fn times(header: &Header) -> Timestamps {
