@@ -1,6 +1,6 @@
 //! Reads entries one by one, with every length bounded and every oddity an error.
 
-use std::io::Read;
+use std::io::{BufRead, Read};
 
 use super::block::{self, Block};
 use super::writer::padding;
@@ -148,6 +148,31 @@ impl<R: Read> TarReader<R> {
         let mut rest = [0_u8; BLOCK];
         read_exact(&mut self.inner, &mut rest[..padding(size)])?;
         parse_extended(&body)
+    }
+}
+
+impl<R: BufRead> TarReader<R> {
+    /// What has arrived of the current entry's data and was not yet [consumed](Self::consume); empty at
+    /// its end. Nothing is copied.
+    pub(crate) fn arrived(&mut self) -> Result<&[u8], ArchiveError> {
+        let left = usize::try_from(self.left).unwrap_or(usize::MAX);
+        if left == 0 {
+            return Ok(&[]);
+        }
+        let data = self
+            .inner
+            .fill_buf()
+            .map_err(|e| ArchiveError::from_stream("read archive", e))?;
+        if data.is_empty() {
+            return Err(truncated());
+        }
+        Ok(&data[..data.len().min(left)])
+    }
+
+    /// Takes so many bytes of what has [arrived](Self::arrived).
+    pub(crate) fn consume(&mut self, length: usize) {
+        self.inner.consume(length);
+        self.left -= length as u64;
     }
 }
 

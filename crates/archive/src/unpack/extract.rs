@@ -6,7 +6,7 @@
 //! attributes, mode and time when it is left, after everything in it.
 
 use std::ffi::{CStr, CString};
-use std::io::Read;
+use std::io::BufRead;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{
@@ -25,8 +25,6 @@ use crate::fs::xattr::{self, Target, Xattr};
 use crate::progress::Progress;
 use crate::tar::sparse::{Extent, read_map};
 use crate::tar::{EntryKind, Header, TarReader};
-
-const BUFFER: usize = 256 * 1024;
 
 /// Most bytes of ACLs kept for the directories that stand open: 4,000 pairs of the largest that ext4
 /// takes. Everything else about an open directory has a fixed size, so that nesting costs no memory.
@@ -55,12 +53,11 @@ pub(super) struct Extractor<'a, R> {
     path: Vec<u8>,
     /// Bytes of attributes in `open`.
     kept: usize,
-    buffer: Vec<u8>,
     progress: &'a Progress,
     cancel: &'a CancellationToken,
 }
 
-impl<'a, R: Read> Extractor<'a, R> {
+impl<'a, R: BufRead> Extractor<'a, R> {
     pub(super) fn new(
         stream: R,
         root: BorrowedFd<'_>,
@@ -75,7 +72,6 @@ impl<'a, R: Read> Extractor<'a, R> {
             open: Vec::new(),
             path: Vec::new(),
             kept: 0,
-            buffer: vec![0; BUFFER],
             progress,
             cancel,
         })
@@ -227,22 +223,20 @@ impl<'a, R: Read> Extractor<'a, R> {
             if self.cancel.is_cancelled() {
                 return Err(ArchiveError::Cancelled);
             }
-            let want = usize::try_from(end - at).unwrap_or(BUFFER).min(BUFFER);
-            let read = self.tar.read_data(&mut self.buffer[..want])?;
-            if read == 0 {
+            let arrived = self.tar.arrived()?;
+            let wanted = usize::try_from(end - at).unwrap_or(usize::MAX);
+            let data = &arrived[..arrived.len().min(wanted)];
+            if data.is_empty() {
                 return Err(ArchiveError::corrupted("tar: an entry's data is too short"));
             }
-            let mut rest = &self.buffer[..read];
-            while !rest.is_empty() {
-                match pwrite(file, rest, at) {
-                    Ok(0) => return Err(failed("write", header, Errno::IO)),
-                    Ok(written) => {
-                        rest = &rest[written..];
-                        at += written as u64;
-                    }
-                    Err(Errno::INTR) => {}
-                    Err(e) => return Err(failed("write", header, e)),
+            match pwrite(file, data, at) {
+                Ok(0) => return Err(failed("write", header, Errno::IO)),
+                Ok(written) => {
+                    self.tar.consume(written);
+                    at += written as u64;
                 }
+                Err(Errno::INTR) => {}
+                Err(e) => return Err(failed("write", header, e)),
             }
         }
         Ok(())

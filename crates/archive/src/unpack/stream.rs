@@ -1,9 +1,9 @@
 //! Any compressed stream -> zstd -> tar -> volume, decompressing and extracting on a thread each.
 
-use std::io::{self, Read};
+use std::io::{self, BufRead, Read};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 
 use tokio_util::sync::CancellationToken;
 use zstd::stream::read::Decoder;
@@ -59,10 +59,12 @@ pub(super) fn unpack_into<R: Read + Send>(
     cancel: &CancellationToken,
 ) -> Result<(UnpackSummary, R), ArchiveError> {
     let (sender, chunks) = sync_channel(CHUNKS);
+    let (used, to_fill) = channel();
     std::thread::scope(|scope| {
-        let decoding = scope.spawn(move || decode(stream, limits.tar_size, &sender));
+        let decoding = scope.spawn(move || decode(stream, limits.tar_size, &to_fill, &sender));
         let reader = ChunkReader {
             chunks,
+            used,
             current: Vec::new(),
             at: 0,
         };
@@ -82,7 +84,12 @@ type Chunk = Result<Vec<u8>, ArchiveError>;
 
 /// Decompresses to the end, at most `limit` bytes. Failures go to the extractor; what is returned then is
 /// never looked at.
-fn decode<R: Read>(stream: R, limit: u64, sender: &SyncSender<Chunk>) -> Result<R, ArchiveError> {
+fn decode<R: Read>(
+    stream: R,
+    limit: u64,
+    to_fill: &Receiver<Vec<u8>>,
+    sender: &SyncSender<Chunk>,
+) -> Result<R, ArchiveError> {
     let broken = |e: io::Error| match ArchiveError::from_stream("read archive", e) {
         ArchiveError::Stream { source, .. } => ArchiveError::corrupted(format!("zstd: {source}")),
         other => other,
@@ -95,7 +102,9 @@ fn decode<R: Read>(stream: R, limit: u64, sender: &SyncSender<Chunk>) -> Result<
     let mut decoder = start().map_err(broken)?;
     let mut left = limit;
     loop {
-        let mut chunk = vec![0; CHUNK];
+        // What was read is filled again: the pages of a new one cost a fault each.
+        let mut chunk = to_fill.try_recv().unwrap_or_default();
+        chunk.resize(CHUNK, 0);
         let mut filled = 0;
         let end = loop {
             if filled == CHUNK {
@@ -134,22 +143,40 @@ pub(super) fn too_much(what: &str, limit: u64) -> ArchiveError {
 /// The extractor's end of the channel.
 struct ChunkReader {
     chunks: Receiver<Chunk>,
+    /// Takes what was read, to be filled again.
+    used: Sender<Vec<u8>>,
     current: Vec<u8>,
     at: usize,
 }
 
-impl Read for ChunkReader {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+impl BufRead for ChunkReader {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
         while self.at == self.current.len() {
             match self.chunks.recv() {
-                Ok(Ok(chunk)) => (self.current, self.at) = (chunk, 0),
+                Ok(Ok(chunk)) => {
+                    let used = std::mem::replace(&mut self.current, chunk);
+                    self.at = 0;
+                    // A decoder that has ended needs none.
+                    self.used.send(used).ok();
+                }
                 Ok(Err(error)) => return Err(error.into_stream()),
-                Err(_) => return Ok(0), // the decoder has ended
+                Err(_) => break, // the decoder has ended
             }
         }
-        let length = buffer.len().min(self.current.len() - self.at);
-        buffer[..length].copy_from_slice(&self.current[self.at..self.at + length]);
+        Ok(&self.current[self.at..])
+    }
+
+    fn consume(&mut self, length: usize) {
         self.at += length;
+    }
+}
+
+impl Read for ChunkReader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let data = self.fill_buf()?;
+        let length = buffer.len().min(data.len());
+        buffer[..length].copy_from_slice(&data[..length]);
+        self.consume(length);
         Ok(length)
     }
 }
