@@ -48,6 +48,8 @@ pub enum Fault {
     CorruptDown(u64),
     /// The request's body trickles at so many bytes per second.
     SlowUp(u64),
+    /// The answer's body trickles at so many bytes per second.
+    SlowDown(u64),
     /// The server is not asked; this status and S3 error code is the answer.
     Answer(u16, &'static str),
 }
@@ -230,6 +232,7 @@ async fn serve(mut client: TcpStream, server: SocketAddr, state: &Mutex<State>) 
         Some(Fault::CutUp(after)) => up = Change::Cut(after),
         Some(Fault::CorruptUp(at)) => up = Change::Corrupt(at),
         Some(Fault::SlowUp(rate)) => up = Change::Slow(rate),
+        Some(Fault::SlowDown(rate)) => down = Change::Slow(rate),
         Some(Fault::CutDown(after)) => down = Change::Cut(after),
         Some(Fault::CorruptDown(at)) => down = Change::Corrupt(at),
         Some(Fault::StallDown(after)) => down = Change::Stall(after),
@@ -355,8 +358,14 @@ async fn pump(
                 }
             }
             Change::Slow(rate) => {
-                let wait = Duration::from_micros(length * 1_000_000 / rate.max(1));
-                tokio::time::sleep(wait).await;
+                // In small pieces: it never stands still.
+                let piece = usize::try_from(rate / 20).unwrap_or(usize::MAX).max(1);
+                for some in buffer.chunks(piece) {
+                    let micros = some.len() as u64 * 1_000_000 / rate.max(1);
+                    tokio::time::sleep(Duration::from_micros(micros)).await;
+                    to.write_all(some).await?;
+                }
+                buffer.clear();
             }
         }
         to.write_all(&buffer).await?;

@@ -61,10 +61,38 @@ async fn a_connection_reset_now_and_then_does_no_harm() {
     row.archived().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_away_for_a_moment_costs_no_work() {
+    // More resets than the SDK's two attempts take: what was done already is not thrown away for them.
+    let row = Row::new().await;
+    for (method, part) in [
+        ("POST", "?uploads"),
+        ("PUT", "partNumber=2&"),
+        ("PUT", "partNumber=5&"),
+        ("POST", "uploadId="),
+        ("GET", "range: bytes=0-"),
+        ("PUT", "home.tar.zst.meta"),
+    ] {
+        let reset = Rule::new(Fault::Reset).method(method).with(part);
+        row.proxy.add(reset.times(3));
+    }
+    row.archive().await.unwrap();
+    assert_eq!(row.proxy.count("PUT", "partNumber=5&"), 4);
+    row.archived().await;
+
+    row.proxy.clear();
+    let reset = || Rule::new(Fault::Reset).times(3);
+    row.proxy.add(reset().with("range: bytes=8388608-"));
+    row.proxy.add(reset().method("PUT"));
+    let target = TempDir::new().unwrap();
+    row.restore(target.path()).await.unwrap();
+    assert_eq!(home::picture(row.home.path()), home::picture(target.path()));
+}
+
 fn impatient(config: &mut StoreConfig) {
     config.read_timeout = Duration::from_millis(700);
     config.stall_timeout = Duration::from_secs(1);
-    config.min_upload_rate = 2 << 20;
+    config.min_rate = 1 << 20;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -118,11 +146,30 @@ async fn the_store_hangs_half_way_through_an_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_store_trickles() {
+    let row = Row::with(impatient).await;
+    row.archive_with(&row.direct).await.unwrap();
+    // At this rate a range takes more than a minute, and never stands still.
+    row.proxy
+        .add(Rule::new(Fault::SlowDown(50_000)).with("range: bytes=0-"));
+    let target = TempDir::new().unwrap();
+    let begun = Instant::now();
+    let error = row.restore(target.path()).await.unwrap_err();
+    says(
+        &error,
+        store(StoreErrorKind::Unreachable),
+        &["read", "only part of 4194304 bytes"],
+    );
+    assert!(begun.elapsed() < SOON, "{:?}", begun.elapsed());
+    row.failed_restore(target.path()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_slow_upload_that_lives_is_not_given_up() {
     // A part takes 5 s, far longer than a request may take to be answered once it was sent.
     let row = Row::with(|config| {
         impatient(config);
-        config.min_upload_rate = 256 << 10;
+        config.min_rate = 256 << 10;
     })
     .await;
     row.proxy

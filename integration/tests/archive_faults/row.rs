@@ -66,6 +66,7 @@ impl Row {
             part_size: PART,
             parts_in_flight: 2,
             max_attempts: 2,
+            repeats: 2,
             ..StoreConfig::default()
         };
         let mut faulty = direct.clone();

@@ -52,13 +52,16 @@ pub struct StoreConfig {
     pub connect_timeout: Duration,
     /// Longest wait for the first byte of an answer, per attempt; default 60 s.
     pub read_timeout: Duration,
-    /// Slowest upload of one part that is waited for, in bytes per second: sending is allowed this much
+    /// Slowest transfer of a part or range that is waited for, in bytes per second: it may take this much
     /// time on top of `read_timeout`. Default 128 KiB/s.
-    pub min_upload_rate: u64,
+    pub min_rate: u64,
     /// How long a body may stand still, either way, before the attempt fails; default 30 s.
     pub stall_timeout: Duration,
     /// Attempts per request, the first included; default 4.
     pub max_attempts: u32,
+    /// How often what still fails, and may pass, is begun anew, with pauses of 0.2 s doubling to 5 s where
+    /// work would be lost. Default 6: a store that refuses connections is waited for about half a minute.
+    pub repeats: usize,
 }
 
 impl Default for StoreConfig {
@@ -76,10 +79,11 @@ impl Default for StoreConfig {
             parts_in_flight: 4,
             connect_timeout: Duration::from_secs(5),
             read_timeout: Duration::from_secs(60),
-            min_upload_rate: 128 * 1024,
+            min_rate: 128 * 1024,
             // The SDK's own 5 s (20 s for uploads in later versions) kill slow but living uploads.
             stall_timeout: Duration::from_secs(30),
             max_attempts: 4,
+            repeats: 6,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Reading objects: ranges with retries, and whole objects as ordered parallel ranges.
 
 use std::future::Future;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use aws_sdk_s3::primitives::ByteStream;
 use backon::{ExponentialBuilder, Retryable};
@@ -37,9 +37,9 @@ impl Store {
         offset: u64,
         length: u64,
     ) -> Result<RangePart, StoreError> {
-        retrying(|| async {
-            let action = || format!("get {key} at {offset}");
-            let limit = usize::try_from(length).map_err(|e| io_failed(action(), e))?;
+        let action = || format!("get {key} at {offset}");
+        let limit = usize::try_from(length).map_err(|e| io_failed(action(), e))?;
+        self.retrying(self.config.repeats, limit, || async {
             let output = self
                 .client
                 .get_object()
@@ -57,7 +57,7 @@ impl Store {
                 .and_then(|range| range.rsplit_once('/'))
                 .and_then(|(_, total)| total.parse().ok());
             let etag = output.e_tag().map(str::to_owned);
-            let bytes = collect(key, output.body, limit).await?;
+            let bytes = self.collect(key, output.body, limit).await?;
             if bytes.len() != limit {
                 return Err(StoreError::new(
                     StoreErrorKind::Corrupt,
@@ -122,44 +122,61 @@ impl Store {
             Ok(part.bytes)
         })
     }
-}
 
-/// Reads a body to its end into memory of `limit` bytes; more than that are `Invalid`.
-pub(super) async fn collect(
-    key: &str,
-    mut body: ByteStream,
-    limit: usize,
-) -> Result<Bytes, StoreError> {
-    // At once: growing would double it, and several ranges wait in memory.
-    let mut bytes = BytesMut::with_capacity(limit);
-    while let Some(chunk) = body.next().await {
-        let chunk = chunk.map_err(|e| io_failed(format!("read {key}"), e))?;
-        if chunk.len() > limit - bytes.len() {
-            return Err(StoreError::new(
-                StoreErrorKind::Invalid,
-                format!("read {key}"),
-                format!("more than {limit} bytes"),
-            ));
-        }
-        bytes.extend_from_slice(&chunk);
+    /// Reads a body to its end into memory of `limit` bytes; more than that are `Invalid`.
+    pub(super) async fn collect(
+        &self,
+        key: &str,
+        mut body: ByteStream,
+        limit: usize,
+    ) -> Result<Bytes, StoreError> {
+        let ended = |kind, why: String| StoreError::new(kind, format!("read {key}"), why);
+        let reading = async {
+            // At once: growing would double it, and several ranges wait in memory.
+            let mut bytes = BytesMut::with_capacity(limit);
+            while let Some(chunk) = body.next().await {
+                let chunk = chunk.map_err(|e| io_failed(format!("read {key}"), e))?;
+                if chunk.len() > limit - bytes.len() {
+                    let why = format!("more than {limit} bytes");
+                    return Err(ended(StoreErrorKind::Invalid, why));
+                }
+                bytes.extend_from_slice(&chunk);
+            }
+            Ok(bytes.freeze())
+        };
+        // The SDK ends a body that stands still, and takes one that trickles for alive.
+        let longest = self.transfer_time(limit);
+        tokio::time::timeout(longest, reading)
+            .await
+            .unwrap_or_else(|_| {
+                let why = format!("only part of {limit} bytes came in {longest:?}");
+                Err(ended(StoreErrorKind::Unreachable, why))
+            })
     }
-    Ok(bytes.freeze())
-}
 
-/// Repeats a call whose body may break off half-way, which the SDK's own retries do not cover, or which
-/// the store answered with a refusal that may pass (a storm of 503).
-pub(super) async fn retrying<T, F, Fut>(call: F) -> Result<T, StoreError>
-where
-    F: FnMut() -> Fut,
-    Fut: Future<Output = Result<T, StoreError>>,
-{
-    let policy = ExponentialBuilder::default()
-        .with_min_delay(Duration::from_millis(200))
-        .with_max_delay(Duration::from_secs(5))
-        .with_max_times(3)
-        .with_jitter();
-    call.retry(policy)
-        .when(StoreError::worth_repeating)
-        .notify(|e, delay| tracing::warn!(error = %e, ?delay, "store call failed, repeating"))
-        .await
+    /// Repeats a call that moves so many bytes, and that may pass later: its body broke off half-way, which
+    /// the SDK's own retries do not cover, the store refused it for now (a storm of 503) or took no
+    /// connection. Not for longer than the SDK's attempts could have taken with a store that hangs.
+    pub(super) async fn retrying<T, F, Fut>(
+        &self,
+        repeats: usize,
+        bytes: usize,
+        call: F,
+    ) -> Result<T, StoreError>
+    where
+        F: FnMut() -> Fut,
+        Fut: Future<Output = Result<T, StoreError>>,
+    {
+        let policy = ExponentialBuilder::default()
+            .with_min_delay(Duration::from_millis(200))
+            .with_max_delay(Duration::from_secs(5))
+            .with_max_times(repeats)
+            .with_jitter();
+        let begun = Instant::now();
+        let longest = self.transfer_time(bytes) * self.config.max_attempts;
+        call.retry(policy)
+            .when(|e| e.worth_repeating() && begun.elapsed() < longest)
+            .notify(|e, delay| tracing::warn!(error = %e, ?delay, "store call failed, repeating"))
+            .await
+    }
 }

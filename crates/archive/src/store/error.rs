@@ -40,8 +40,8 @@ pub struct StoreError {
     code: Option<String>,
     status: Option<u16>,
     message: String,
-    /// No answer at all, after the SDK's own attempts and timeouts.
-    unanswered: bool,
+    /// No answer in any of the SDK's attempts, each of which was waited for as long as its timeout says.
+    timed_out: bool,
 }
 
 impl StoreError {
@@ -52,7 +52,7 @@ impl StoreError {
             code: None,
             status: None,
             message: message.into(),
-            unanswered: false,
+            timed_out: false,
         }
     }
 
@@ -63,14 +63,15 @@ impl StoreError {
             code: Some(code.to_owned()),
             status: None,
             message: message.to_owned(),
-            unanswered: false,
+            timed_out: false,
         }
     }
 
-    /// Whether repeating is worth more than the SDK already tried. A store that gives no answer has
-    /// used up every attempt's timeout: trying again would only hide for minutes that it hangs.
+    /// Whether repeating is worth more than the SDK already tried. A store that hangs has used up every
+    /// attempt's timeout: trying again would only hide it for minutes. One that takes no connection has
+    /// used up nothing.
     pub(super) fn worth_repeating(&self) -> bool {
-        self.kind.is_transient() && !self.unanswered
+        self.kind.is_transient() && !self.timed_out
     }
 
     /// What to do about it.
@@ -144,10 +145,11 @@ where
         code,
         status,
         message,
-        unanswered: matches!(
-            error,
-            SdkError::TimeoutError(_) | SdkError::DispatchFailure(_)
-        ),
+        timed_out: match &error {
+            SdkError::TimeoutError(_) => true,
+            SdkError::DispatchFailure(failure) => failure.is_timeout(),
+            _ => false,
+        },
     }
 }
 
@@ -222,4 +224,32 @@ fn chain(error: &dyn Error) -> String {
         cause = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_sdk_s3::operation::get_object::GetObjectError;
+    use aws_smithy_runtime_api::client::result::ConnectorError;
+
+    use super::*;
+
+    #[test]
+    fn what_fails_at_once_is_worth_repeating_and_what_hangs_is_not() {
+        type Failure = SdkError<GetObjectError, HttpResponse>;
+        for (error, worth) in [
+            (
+                Failure::dispatch_failure(ConnectorError::io("refused".into())),
+                true,
+            ),
+            (
+                Failure::dispatch_failure(ConnectorError::timeout("no connection".into())),
+                false,
+            ),
+            (Failure::timeout_error("no answer"), false),
+        ] {
+            let error = failed("get".into(), error);
+            assert_eq!(error.kind(), StoreErrorKind::Unreachable, "{error}");
+            assert_eq!(error.worth_repeating(), worth, "{error}");
+        }
+    }
 }

@@ -131,13 +131,16 @@ impl Store {
     /// Size and etag of an object; `NotFound` where the store answers 404.
     pub async fn head(&self, key: &str) -> Result<ObjectHead, StoreError> {
         let head = self
-            .client
-            .head_object()
-            .bucket(&self.config.bucket)
-            .key(key)
-            .send()
-            .await
-            .map_err(|e| failed(format!("head {key}"), e))?;
+            .retrying(self.config.repeats, 0, || async {
+                self.client
+                    .head_object()
+                    .bucket(&self.config.bucket)
+                    .key(key)
+                    .send()
+                    .await
+                    .map_err(|e| failed(format!("head {key}"), e))
+            })
+            .await?;
         Ok(ObjectHead {
             size: head
                 .content_length()
@@ -149,7 +152,9 @@ impl Store {
 
     /// A whole small object. Fails with `Invalid` where it is larger than `limit` bytes.
     pub async fn get_small(&self, key: &str, limit: usize) -> Result<Bytes, StoreError> {
-        download::retrying(|| async {
+        // Where jobs begin: nothing is lost yet, and somebody may be waiting for the reason.
+        let repeats = self.config.repeats.min(2);
+        self.retrying(repeats, limit, || async {
             let output = self
                 .client
                 .get_object()
@@ -158,7 +163,7 @@ impl Store {
                 .send()
                 .await
                 .map_err(|e| failed(format!("get {key}"), e))?;
-            download::collect(key, output.body, limit).await
+            self.collect(key, output.body, limit).await
         })
         .await
     }
@@ -168,13 +173,18 @@ impl Store {
         self.put(key, bytes.into()).await.map(drop)
     }
 
+    /// The longest that so many bytes may be under way.
+    fn transfer_time(&self, bytes: usize) -> Duration {
+        let seconds = bytes as u64 / self.config.min_rate.max(1);
+        self.config.read_timeout + Duration::from_secs(seconds)
+    }
+
     /// Timeouts for a request that carries so many bytes: the SDK's read timeout runs from the first
     /// byte sent, and would take a slow link for a store that hangs.
     fn patience(&self, bytes: usize) -> aws_sdk_s3::config::Builder {
-        let sending = bytes as u64 / self.config.min_upload_rate.max(1);
         let timeouts = TimeoutConfig::builder()
             .connect_timeout(self.config.connect_timeout)
-            .read_timeout(self.config.read_timeout + Duration::from_secs(sending))
+            .read_timeout(self.transfer_time(bytes))
             .build();
         aws_sdk_s3::config::Builder::new().timeout_config(timeouts)
     }
@@ -182,21 +192,23 @@ impl Store {
     /// PutObject with the configured encryption; returns the etag.
     async fn put(&self, key: &str, bytes: Bytes) -> Result<String, StoreError> {
         let sse = self.config.sse.as_ref();
-        let patience = self.patience(bytes.len());
-        let output = self
-            .client
-            .put_object()
-            .bucket(&self.config.bucket)
-            .key(key)
-            .set_server_side_encryption(sse.map(|s| s.algorithm.as_str().into()))
-            .set_ssekms_key_id(sse.and_then(|s| s.kms_key_id.clone()))
-            .body(ByteStream::from(bytes))
-            .customize()
-            .config_override(patience)
-            .send()
-            .await
-            .map_err(|e| failed(format!("put {key}"), e))?;
-        Ok(output.e_tag().unwrap_or_default().to_owned())
+        self.retrying(self.config.repeats, bytes.len(), || async {
+            let output = self
+                .client
+                .put_object()
+                .bucket(&self.config.bucket)
+                .key(key)
+                .set_server_side_encryption(sse.map(|s| s.algorithm.as_str().into()))
+                .set_ssekms_key_id(sse.and_then(|s| s.kms_key_id.clone()))
+                .body(ByteStream::from(bytes.clone()))
+                .customize()
+                .config_override(self.patience(bytes.len()))
+                .send()
+                .await
+                .map_err(|e| failed(format!("put {key}"), e))?;
+            Ok(output.e_tag().unwrap_or_default().to_owned())
+        })
+        .await
     }
 
     /// Deletes exactly these keys; each has its own result, in the given order. A key that does not

@@ -15,7 +15,6 @@ use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::{JoinHandle, JoinSet};
 
-use super::download::retrying;
 use super::error::{failed, io_failed};
 use super::{ChecksumMode, Store, StoreError, StoreErrorKind};
 use crate::failpoints::store_failpoint;
@@ -192,23 +191,27 @@ impl Upload {
 
     async fn create(&mut self) -> Result<String, StoreError> {
         let action = || format!("begin upload of {}", self.key);
-        let sse = self.store.config.sse.as_ref();
-        let output = self
-            .store
-            .client
-            .create_multipart_upload()
-            .bucket(&self.store.config.bucket)
-            .key(&self.key)
-            .set_server_side_encryption(sse.map(|s| s.algorithm.as_str().into()))
-            .set_ssekms_key_id(sse.and_then(|s| s.kms_key_id.clone()))
-            // What the SDK adds to every part then; S3 refuses parts with a checksum not named here.
-            .set_checksum_algorithm(match self.store.config.checksum {
-                ChecksumMode::WhenRequired => None,
-                ChecksumMode::WhenSupported => Some(ChecksumAlgorithm::Crc32),
+        let store = &self.store;
+        let sse = store.config.sse.as_ref();
+        let output = store
+            .retrying(store.config.repeats, 0, || async {
+                store
+                    .client
+                    .create_multipart_upload()
+                    .bucket(&store.config.bucket)
+                    .key(&self.key)
+                    .set_server_side_encryption(sse.map(|s| s.algorithm.as_str().into()))
+                    .set_ssekms_key_id(sse.and_then(|s| s.kms_key_id.clone()))
+                    // What the SDK adds to every part then; S3 refuses parts with a checksum not named here.
+                    .set_checksum_algorithm(match store.config.checksum {
+                        ChecksumMode::WhenRequired => None,
+                        ChecksumMode::WhenSupported => Some(ChecksumAlgorithm::Crc32),
+                    })
+                    .send()
+                    .await
+                    .map_err(|e| failed(action(), e))
             })
-            .send()
-            .await
-            .map_err(|e| failed(action(), e))?;
+            .await?;
         let id = output.upload_id().map(str::to_owned).ok_or_else(|| {
             StoreError::new(
                 StoreErrorKind::Other,
@@ -225,7 +228,7 @@ impl Upload {
         if self.upload_id.is_none() {
             let bytes = Bytes::from(std::mem::take(&mut self.buffer));
             let sha256 = hex::encode(Sha256::digest(&bytes));
-            let etag = retrying(|| self.store.put(&self.key, bytes.clone())).await?;
+            let etag = self.store.put(&self.key, bytes).await?;
             return Ok(Uploaded {
                 size: self.size,
                 sha256,
@@ -265,31 +268,34 @@ impl Upload {
         let parts = CompletedMultipartUpload::builder()
             .set_parts(Some(parts))
             .build();
-        let result = self
-            .store
-            .client
-            .complete_multipart_upload()
-            .bucket(&self.store.config.bucket)
-            .key(&self.key)
-            .set_upload_id(self.upload_id.clone())
-            .multipart_upload(parts)
-            .send()
-            .await;
-        match result {
-            Ok(output) => Ok(output.e_tag().unwrap_or_default().to_owned()),
-            Err(e) => {
-                let error = failed(format!("complete upload of {}", self.key), e);
-                // A retry of a completion whose answer was lost finds the upload gone: done all the same
-                // if the object stands there. (Its digest is verified before anything relies on it.)
-                if error.code() == Some("NoSuchUpload")
-                    && let Ok(head) = self.store.head(&self.key).await
-                    && head.size == self.size
-                {
-                    return Ok(head.etag);
+        let store = &self.store;
+        let complete = || async {
+            let result = store
+                .client
+                .complete_multipart_upload()
+                .bucket(&store.config.bucket)
+                .key(&self.key)
+                .set_upload_id(self.upload_id.clone())
+                .multipart_upload(parts.clone())
+                .send()
+                .await;
+            match result {
+                Ok(output) => Ok(output.e_tag().unwrap_or_default().to_owned()),
+                Err(e) => {
+                    let error = failed(format!("complete upload of {}", self.key), e);
+                    // A retry of a completion whose answer was lost finds the upload gone: done all the
+                    // same if the object stands there. (Nothing relies on it before it is verified.)
+                    if error.code() == Some("NoSuchUpload")
+                        && let Ok(head) = store.head(&self.key).await
+                        && head.size == self.size
+                    {
+                        return Ok(head.etag);
+                    }
+                    Err(error)
                 }
-                Err(error)
             }
-        }
+        };
+        store.retrying(store.config.repeats, 0, complete).await
     }
 }
 
@@ -315,23 +321,23 @@ async fn send(
     number: i32,
     part: &Part,
 ) -> Result<CompletedPart, StoreError> {
-    let etag = retrying(|| async {
-        let output = store
-            .client
-            .upload_part()
-            .bucket(&store.config.bucket)
-            .key(key)
-            .upload_id(upload_id)
-            .part_number(number)
-            .body(ByteStream::from(part.bytes.clone()))
-            .customize()
-            .config_override(store.patience(part.bytes.len()))
-            .send()
-            .await
-            .map_err(|e| failed(format!("upload part {number} of {key}"), e))?;
-        Ok(output)
-    })
-    .await?;
+    let etag = store
+        .retrying(store.config.repeats, part.bytes.len(), || async {
+            store
+                .client
+                .upload_part()
+                .bucket(&store.config.bucket)
+                .key(key)
+                .upload_id(upload_id)
+                .part_number(number)
+                .body(ByteStream::from(part.bytes.clone()))
+                .customize()
+                .config_override(store.patience(part.bytes.len()))
+                .send()
+                .await
+                .map_err(|e| failed(format!("upload part {number} of {key}"), e))
+        })
+        .await?;
     store_failpoint!("upload::after-part");
     Ok(CompletedPart::builder()
         .part_number(number)
