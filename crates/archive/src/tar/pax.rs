@@ -93,7 +93,7 @@ pub(crate) fn parse_time(text: &[u8]) -> Option<(i64, u32)> {
         None => (false, text),
     };
     let mut parts = text.splitn(2, |b| *b == b'.');
-    let whole = i64::try_from(number(parts.next()?)?).ok()?;
+    let whole = i128::from(number(parts.next()?)?);
     let mut nanoseconds = 0_u32;
     if let Some(fraction) = parts.next() {
         if fraction.len() > 40 || !fraction.iter().all(u8::is_ascii_digit) {
@@ -104,11 +104,12 @@ pub(crate) fn parse_time(text: &[u8]) -> Option<(i64, u32)> {
             nanoseconds = nanoseconds * 10 + digit;
         }
     }
-    match (negative, nanoseconds) {
-        (false, _) => Some((whole, nanoseconds)),
-        (true, 0) => Some((-whole, 0)),
-        (true, _) => Some((-whole - 1, 1_000_000_000 - nanoseconds)),
-    }
+    let (seconds, nanoseconds) = match (negative, nanoseconds) {
+        (false, _) => (whole, nanoseconds),
+        (true, 0) => (-whole, 0),
+        (true, _) => (-whole - 1, 1_000_000_000 - nanoseconds),
+    };
+    Some((i64::try_from(seconds).ok()?, nanoseconds))
 }
 
 /// Attribute names as GNU tar writes them in keywords: '=' and '%' escaped.
@@ -191,7 +192,8 @@ mod tests {
             (-2, 1),
             (-86_400, 0),
             (i64::MAX, 999_999_999),
-            (i64::MIN + 2, 1),
+            (i64::MIN, 0),
+            (i64::MIN, 1),
             (1_700_000_000, 123_456_789),
         ] {
             assert_eq!(parse_time(format_time(time).as_bytes()), Some(time));
@@ -205,6 +207,8 @@ mod tests {
             b"1.x",
             b"--1",
             b"99999999999999999999",
+            b"9223372036854775808",
+            b"-9223372036854775808.5",
         ] {
             assert_eq!(parse_time(bad), None);
         }

@@ -9,8 +9,6 @@ use crate::error::ArchiveError;
 
 /// Most bytes of attribute names, each with a NUL, that the kernel lists for a file.
 const MAX_XATTR_NAMES: usize = 64 * 1024;
-/// Most seconds from the epoch that any file system takes, either way.
-const MAX_SECONDS: u64 = 1 << 60;
 
 /// A tar stream being read from `R`.
 #[derive(Debug)]
@@ -193,7 +191,6 @@ fn parse_extended(body: &[u8]) -> Result<Extended, ArchiveError> {
             b"size" => extended.size = Some(number()?),
             b"mtime" => {
                 let time = pax::parse_time(value)
-                    .filter(|(seconds, _)| seconds.unsigned_abs() <= MAX_SECONDS)
                     .ok_or_else(|| ArchiveError::corrupted("tar: PAX mtime is malformed"))?;
                 extended.mtime = Some(time);
             }
