@@ -52,6 +52,8 @@ pub enum Fault {
     SlowDown(u64),
     /// The server is not asked; this status and S3 error code is the answer.
     Answer(u16, &'static str),
+    /// The server is not asked; the answer is 200 with this XML.
+    Say(&'static str),
 }
 
 /// A gate that requests wait at; closed at first.
@@ -228,7 +230,12 @@ async fn serve(mut client: TcpStream, server: SocketAddr, state: &Mutex<State>) 
             drain(&mut client).await;
             std::future::pending::<()>().await;
         }
-        Some(Fault::Answer(status, code)) => return answer(client, status, code).await,
+        Some(Fault::Answer(status, code)) => {
+            let body =
+                format!("<Error><Code>{code}</Code><Message>said the proxy</Message></Error>");
+            return answer(client, status, &body).await;
+        }
+        Some(Fault::Say(body)) => return answer(client, 200, body).await,
         Some(Fault::CutUp(after)) => up = Change::Cut(after),
         Some(Fault::CorruptUp(at)) => up = Change::Corrupt(at),
         Some(Fault::SlowUp(rate)) => up = Change::Slow(rate),
@@ -296,11 +303,8 @@ fn closing(head: &str) -> Vec<u8> {
     (lines.join("\r\n") + "\r\n\r\n").into_bytes()
 }
 
-async fn answer(mut client: TcpStream, status: u16, code: &str) -> io::Result<()> {
-    let body = format!(
-        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n\
-         <Error><Code>{code}</Code><Message>said the proxy</Message></Error>"
-    );
+async fn answer(mut client: TcpStream, status: u16, body: &str) -> io::Result<()> {
+    let body = format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n{body}");
     let head = format!(
         "HTTP/1.1 {status} Fault\r\nconnection: close\r\ncontent-type: application/xml\r\n\
          content-length: {}\r\n\r\n",

@@ -65,6 +65,39 @@ async fn a_corrupted_archive_is_known_within_seconds() {
     }
 }
 
+/// A proxy on the way that knows no such path: nothing is concluded of the archive that is there.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_404_that_is_not_of_the_key_is_no_absence() {
+    let row = Row::new().await;
+    let marker = row.archive().await.unwrap();
+    row.proxy.clear();
+    row.proxy
+        .add(Rule::new(Fault::Answer(404, "NotFound")).method("GET"));
+    let error = row.archive().await.unwrap_err();
+    says(&error, store(StoreErrorKind::Other), &["NotFound (404)"]);
+    assert_eq!(row.proxy.count("PUT", ""), 0);
+    row.proxy.clear();
+    row.proxy
+        .add(Rule::new(Fault::Answer(404, "NotFound")).with("range: bytes="));
+    let target = TempDir::new().unwrap();
+    let error = row.restore(target.path()).await.unwrap_err();
+    says(&error, store(StoreErrorKind::Other), &["NotFound (404)"]);
+    row.failed_restore(target.path()).await;
+    assert_eq!(row.archive().await.unwrap(), marker);
+}
+
+/// An error of a deletion that does not say which key it is of.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deletion_that_fails_namelessly_deletes_nothing() {
+    let row = Row::new().await;
+    let answer = "<DeleteResult><Error><Code>InternalError</Code></Error></DeleteResult>";
+    row.proxy.add(Rule::new(Fault::Say(answer)).method("POST"));
+    let keys = ["a".to_owned(), "b".to_owned()];
+    for (_, result) in row.store.delete(&keys).await {
+        assert_eq!(result.unwrap_err().kind(), StoreErrorKind::Unreachable);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_store_finds_a_part_too_large() {
     let row = Row::new().await;

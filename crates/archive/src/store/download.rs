@@ -51,7 +51,7 @@ impl Store {
                 ))
                 .send()
                 .await
-                .map_err(|e| failed(action(), e))?;
+                .map_err(|e| failed(action(), e).of_get())?;
             let object_size = output
                 .content_range()
                 .and_then(|range| range.rsplit_once('/'))

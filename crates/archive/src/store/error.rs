@@ -74,6 +74,15 @@ impl StoreError {
         self.kind.is_transient() && !self.timed_out
     }
 
+    /// Of a GET, whose answer can say that it is the key that is missing. A 404 that does not is of something
+    /// on the way, such as a proxy; the SDK calls it "NotFound" where it has no body.
+    pub(super) fn of_get(mut self) -> Self {
+        if self.kind == StoreErrorKind::NotFound && self.code() != Some("NoSuchKey") {
+            self.kind = StoreErrorKind::Other;
+        }
+        self
+    }
+
     /// What to do about it.
     pub fn kind(&self) -> StoreErrorKind {
         self.kind
@@ -201,11 +210,12 @@ fn classify(code: Option<&str>, status: Option<u16>) -> StoreErrorKind {
         _ => {}
     }
     match status {
-        Some(404) => StoreErrorKind::NotFound,
         Some(401 | 403) => StoreErrorKind::Denied,
         Some(429 | 503) => StoreErrorKind::Throttled,
         Some(408 | 500..=599) => StoreErrorKind::Unreachable,
         Some(416) => StoreErrorKind::Corrupt,
+        // Without a code it says nothing about a key.
+        Some(404) => StoreErrorKind::Other,
         Some(400..=499) => StoreErrorKind::Invalid,
         _ => StoreErrorKind::Other,
     }
@@ -232,6 +242,19 @@ mod tests {
     use aws_smithy_runtime_api::client::result::ConnectorError;
 
     use super::*;
+
+    #[test]
+    fn only_the_store_itself_says_that_a_key_is_missing() {
+        let of = |code| StoreError::from_code("get".into(), code, "").of_get();
+        assert_eq!(of("NoSuchKey").kind(), StoreErrorKind::NotFound);
+        assert_eq!(of("NotFound").kind(), StoreErrorKind::Other);
+        assert_eq!(classify(None, Some(404)), StoreErrorKind::Other);
+        // What the SDK makes of a HEAD's 404.
+        assert_eq!(
+            classify(Some("NotFound"), Some(404)),
+            StoreErrorKind::NotFound
+        );
+    }
 
     #[test]
     fn what_fails_at_once_is_worth_repeating_and_what_hangs_is_not() {

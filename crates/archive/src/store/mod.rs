@@ -128,7 +128,7 @@ impl Store {
         }
     }
 
-    /// Size and etag of an object; `NotFound` where the store answers 404.
+    /// Size and etag of an object; `NotFound` where the store answers 404, in which HEAD cannot say why.
     pub async fn head(&self, key: &str) -> Result<ObjectHead, StoreError> {
         let head = self
             .retrying(self.config.repeats, 0, || async {
@@ -162,7 +162,7 @@ impl Store {
                 .key(key)
                 .send()
                 .await
-                .map_err(|e| failed(format!("get {key}"), e))?;
+                .map_err(|e| failed(format!("get {key}"), e).of_get())?;
             self.collect(key, output.body, limit).await
         })
         .await
@@ -246,15 +246,21 @@ impl Store {
             .send()
             .await
             .map_err(|e| failed(action(), e))?;
-        let failures = output.errors().iter().filter_map(|e| {
-            let key = e.key()?.to_owned();
-            let error = StoreError::from_code(
-                format!("delete {key}"),
-                e.code().unwrap_or("Unknown"),
-                e.message().unwrap_or_default(),
-            );
-            (error.kind() != StoreErrorKind::NotFound).then_some((key, error))
-        });
-        Ok(failures.collect())
+        let mut failures = Vec::new();
+        for e in output.errors() {
+            let failure = |what| {
+                let code = e.code().unwrap_or("Unknown");
+                StoreError::from_code(what, code, e.message().unwrap_or_default())
+            };
+            // Of which key it is nobody knows: then none counts as deleted.
+            let Some(key) = e.key() else {
+                return Err(failure(action()));
+            };
+            let error = failure(format!("delete {key}"));
+            if error.kind() != StoreErrorKind::NotFound {
+                failures.push((key.to_owned(), error));
+            }
+        }
+        Ok(failures)
     }
 }
