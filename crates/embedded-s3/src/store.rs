@@ -144,8 +144,19 @@ impl Store {
         condition: &Condition,
     ) -> S3Result<()> {
         record::seal(file.as_file_mut(), meta).map_err(internal)?;
-        let name = file_name(&meta.key);
         let _changing = bucket.changing()?;
+        self.place(bucket, file, meta, condition)
+    }
+
+    /// The rename of a sealed file; the caller holds `changing`.
+    pub(crate) fn place(
+        &self,
+        bucket: &Bucket,
+        file: NamedTempFile,
+        meta: &Meta,
+        condition: &Condition,
+    ) -> S3Result<()> {
+        let name = file_name(&meta.key);
         let _key = bucket.key_lock(&name);
         condition.check(bucket, &meta.key)?;
         move_into_place(file, &self.layout.object(&bucket.name, &name)).map_err(internal)?;

@@ -212,6 +212,9 @@ impl Store {
         expected: Expected,
         condition: &Condition,
     ) -> S3Result<Meta> {
+        // In the order of every other change. Taken after `finished`, a deletion of the bucket that waits
+        // between the two holds both up for ever.
+        let _changing = bucket.changing()?;
         let mut finished = write(&upload.finished);
         if *finished {
             return Err(s3_error!(NoSuchUpload));
@@ -247,7 +250,8 @@ impl Store {
             sums,
             upload_id: Some(upload.intent.id.clone()),
         };
-        self.commit(bucket, file, &meta, condition)?;
+        record::seal(file.as_file_mut(), &meta).map_err(internal)?;
+        self.place(bucket, file, &meta, condition)?;
         *finished = true;
         if let Err(error) = self.drop_upload(bucket, upload) {
             // The object stands; the next start removes what is left.

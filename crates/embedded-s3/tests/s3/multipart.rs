@@ -1,5 +1,7 @@
 //! Multipart uploads: parts stay until the object is there, and come together in one step.
 
+use std::time::Duration;
+
 use crate::common::*;
 use http::Method;
 use windlass_embedded_s3::Running;
@@ -179,5 +181,39 @@ async fn small_parts_abort_and_listing() {
     assert!(list(&[]).await.ok().tags("UploadId").is_empty());
     let left = std::fs::read_dir(dir.path().join("buckets/bucket/uploads"));
     assert_eq!(left.unwrap().count(), 0);
+    server.shutdown().await;
+}
+
+/// A completion, an abort of the same upload and a deletion of the bucket at a time: all are answered.
+#[tokio::test(flavor = "multi_thread")]
+async fn completing_and_deleting_never_wait_for_each_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = start(dir.path()).await.unwrap();
+    // So that the bucket stays.
+    call(&server, Method::PUT, "kept")
+        .body("x")
+        .send()
+        .await
+        .ok();
+    let data = vec![7; 16 * MIB];
+    for _ in 0..8 {
+        let id = create(&server, "k").await;
+        let one = part(&server, "k", &id, 1, &data).await;
+        let two = part(&server, "k", &id, 2, &data).await;
+        let parts = [(1, &one[..]), (2, &two[..])];
+        let later = async |call: Call| {
+            // While the parts are being copied.
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            call.send().await
+        };
+        let (completed, aborted, deleted) = tokio::join!(
+            complete(&server, "k", &id, &parts),
+            later(call(&server, Method::DELETE, "k").query("uploadId", &id)),
+            later(call(&server, Method::DELETE, "")),
+        );
+        assert!(completed.status == 200 || completed.tag("Code") == "NoSuchUpload");
+        assert!(aborted.status == 204 || aborted.tag("Code") == "NoSuchUpload");
+        deleted.refused(409, "BucketNotEmpty");
+    }
     server.shutdown().await;
 }
