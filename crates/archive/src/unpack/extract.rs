@@ -10,18 +10,19 @@ use std::io::BufRead;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT, Uid, chmod, chownat,
-    fchmod, fchown, fstat, ftruncate, futimens, linkat, makedev, mkdirat, mknodat, openat, openat2,
-    statat, symlinkat, utimensat,
+    AtFlags, FileType, Mode, OFlags, chmod, chownat, fstat, ftruncate, linkat, makedev, mkdirat,
+    mknodat, openat, openat2, statat, symlinkat, utimensat,
 };
 use rustix::io::{Errno, pwrite};
 use tokio_util::sync::CancellationToken;
 
+use super::failure::{failed, no_target, not_made, refused};
+use super::metadata::{attributes, metadata, mode, owner, permissions, times};
 use super::stream::too_much;
 use crate::error::{ArchiveError, display_path};
 use crate::fs::open::{CONFINED, file_type, open_beneath, proc_path, reopen_dir};
 use crate::fs::stack::DirStack;
-use crate::fs::xattr::{self, Target, Xattr};
+use crate::fs::xattr::{Target, Xattr};
 use crate::progress::Progress;
 use crate::tar::sparse::{Extent, read_map};
 use crate::tar::{EntryKind, Header, TarReader};
@@ -309,125 +310,6 @@ impl<'a, R: BufRead> Extractor<'a, R> {
     }
 }
 
-/// Owner, attributes, mode, time, in this order: a new owner clears setuid bits and file capabilities.
-/// What it was made with is not set again: that costs more than to look.
-fn metadata(fd: BorrowedFd<'_>, header: &Header) -> Result<(), ArchiveError> {
-    let made = fstat(fd).map_err(|e| failed("stat", header, e))?;
-    if (made.st_uid, made.st_gid) != (header.uid, header.gid) {
-        let (uid, gid) = owner(header);
-        fchown(fd, uid, gid).map_err(|e| failed("set owner of", header, e))?;
-    }
-    attributes(Target::Fd(fd), header)?;
-    // An ACL among the attributes changes it, as a new owner does special bits.
-    let special = header.mode & 0o7000 != 0;
-    if special || !header.xattrs.is_empty() || made.st_mode & 0o7777 != header.mode {
-        fchmod(fd, mode(header)).map_err(|e| failed("set mode of", header, e))?;
-    }
-    futimens(fd, &times(header)).map_err(|e| failed("set time of", header, e))
-}
-
 fn size_of(attributes: &[Xattr]) -> usize {
     attributes.iter().map(|(_, value)| value.len()).sum()
-}
-
-fn attributes(target: Target<'_>, header: &Header) -> Result<(), ArchiveError> {
-    for (name, value) in &header.xattrs {
-        xattr::set(target, name, value).map_err(|errno| ArchiveError::Io {
-            action: "set attribute of",
-            path: format!("{} ({})", display_path(&header.path), name.escape_ascii()),
-            errno,
-        })?;
-    }
-    Ok(())
-}
-
-fn owner(header: &Header) -> (Option<Uid>, Option<Gid>) {
-    (
-        Some(Uid::from_raw(header.uid)),
-        Some(Gid::from_raw(header.gid)),
-    )
-}
-
-fn mode(header: &Header) -> Mode {
-    Mode::from_raw_mode(header.mode & 0o7777)
-}
-
-/// What something is made with: never setuid or setgid before it has its owner.
-fn permissions(header: &Header) -> Mode {
-    Mode::from_raw_mode(header.mode & 0o777)
-}
-
-fn times(header: &Header) -> Timestamps {
-    Timestamps {
-        last_access: Timespec {
-            tv_sec: 0,
-            tv_nsec: UTIME_OMIT,
-        },
-        last_modification: Timespec {
-            tv_sec: header.mtime.0,
-            tv_nsec: header.mtime.1.into(),
-        },
-    }
-}
-
-/// Names and links that an archive cannot have are its fault: such a restore is not worth repeating.
-/// Whatever else the kernel refuses is the volume's.
-fn not_made(action: &'static str, header: &Header, errno: Errno) -> ArchiveError {
-    match errno {
-        Errno::EXIST | Errno::NAMETOOLONG => refused(action, header, errno),
-        errno => failed(action, header, errno),
-    }
-}
-
-fn no_target(header: &Header, errno: Errno) -> ArchiveError {
-    let action = "find the link target of";
-    match errno {
-        Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::XDEV | Errno::NAMETOOLONG => {
-            refused(action, header, errno)
-        }
-        errno => failed(action, header, errno),
-    }
-}
-
-fn refused(action: &str, header: &Header, errno: Errno) -> ArchiveError {
-    ArchiveError::corrupted(format!(
-        "tar: {action} {}: {}",
-        display_path(&header.path),
-        std::io::Error::from(errno)
-    ))
-}
-
-fn failed(action: &'static str, header: &Header, errno: Errno) -> ArchiveError {
-    match errno {
-        // No file is so large.
-        Errno::FBIG => refused(action, header, errno),
-        errno => ArchiveError::io(action, &header.path, errno),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::error::ArchiveErrorKind::{Corrupted, Io, NoSpace};
-
-    #[test]
-    fn only_impossible_names_are_the_archives_fault() {
-        let header = Header::new(b"x".to_vec(), EntryKind::File);
-        for (errno, making, linking, else_) in [
-            (Errno::EXIST, Corrupted, Io, Io),
-            (Errno::NAMETOOLONG, Corrupted, Corrupted, Io),
-            (Errno::NOENT, Io, Corrupted, Io),
-            (Errno::LOOP, Io, Corrupted, Io),
-            (Errno::INVAL, Io, Io, Io),
-            (Errno::FBIG, Corrupted, Corrupted, Corrupted),
-            (Errno::NOSPC, NoSpace, NoSpace, NoSpace),
-        ] {
-            let kinds = [
-                not_made("create", &header, errno).kind(),
-                no_target(&header, errno).kind(),
-                failed("set owner of", &header, errno).kind(),
-            ];
-            assert_eq!(kinds, [making, linking, else_], "{errno}");
-        }
-    }
 }

@@ -7,6 +7,8 @@
 //! lost, its marker goes before anything else is done: no marker ever stands beside a half-filled volume.
 
 mod extract;
+mod failure;
+mod metadata;
 mod stream;
 
 use std::io::{self, Read};
