@@ -1,6 +1,6 @@
 //! What the tests share: the independent walker (`tree`), a home that has everything (`everything`),
 //! and packing and unpacking without a store.
-#![allow(dead_code)]
+#![allow(dead_code, unused_imports)]
 
 pub mod everything;
 pub mod tree;
