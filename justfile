@@ -102,19 +102,25 @@ with-engine +command:
     root=(); [ "$(id -u)" = 0 ] || root=(sudo)
     pid=
     bridge=wl$((id % 100000))
+    # An engine that was killed leaves mounts behind, and what is mounted cannot be removed.
+    remove_run() {
+        awk -v run="$run/" 'index($5, run) == 1 { print $5 }' /proc/self/mountinfo | sort -r |
+            "${root[@]}" xargs -r umount -l
+        "${root[@]}" rm -rf "$run"
+    }
     finish() {
         if [ -n "$pid" ]; then
             "${root[@]}" kill "$pid" 2>/dev/null || true
             for _ in $(seq 300); do "${root[@]}" kill -0 "$pid" 2>/dev/null || break; sleep 0.1; done
         fi
         "${root[@]}" ip link del "$bridge" 2>/dev/null || true
-        "${root[@]}" rm -rf "$run"
+        remove_run
     }
     trap finish EXIT
     trap 'exit 130' INT
     trap 'exit 143' TERM
     mkdir -p "$state"
-    "${root[@]}" rm -rf "$run"
+    remove_run
     mkdir -m 700 "$run"
 
     # A bridge of its own keeps its containers' addresses apart from those of any other engine.
