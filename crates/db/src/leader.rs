@@ -19,6 +19,7 @@ use windlass_domain::{Epoch, Shard};
 use crate::{
     error::Result,
     pool::{BOUNDS, Pool},
+    prepared::Prepare,
 };
 
 /// Proof of having been elected. Whether it still holds, only the fence tells.
@@ -183,6 +184,7 @@ impl Pool {
         .bind::<Array<Text>, _>(names)
         .bind::<Array<BigInt>, _>(epochs)
         .bind::<Double, _>(ttl.as_secs_f64())
+        .prepared()
         .load(&mut conn)
         .await?;
         Ok(renewed.into_iter().map(|row| row.name).collect())

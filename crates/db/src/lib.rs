@@ -9,6 +9,7 @@ mod leader;
 mod migrate;
 mod notify;
 mod pool;
+mod prepared;
 mod rows;
 mod schema;
 mod statements;

@@ -20,6 +20,7 @@ use tokio_postgres::NoTls;
 use crate::{
     error::{DbError, Result},
     leader::Lease,
+    prepared::Prepare,
 };
 
 /// How long a caller waits for a connection, a new one included.
@@ -172,6 +173,7 @@ async fn hold_fence(conn: &mut AsyncPgConnection, lease: &Lease) -> Result<()> {
     ))
     .bind::<Text, _>(&lease.name)
     .bind::<BigInt, _>(lease.epoch.0)
+    .prepared()
     .execute(conn)
     .await?;
     if held == 1 {

@@ -30,6 +30,7 @@ use super::{WatchToken, shard::owns};
 use crate::{
     error::Result,
     pool::Pool,
+    prepared::Prepare,
     rows::{WorkspaceRecord, WorkspaceRow},
     schema::{archive_store, hosts, users, workspaces},
 };
@@ -180,5 +181,5 @@ async fn page(
             .bind::<SqlUuid, _>(host.0),
         ),
     };
-    Ok(query.load(conn).await?)
+    Ok(query.prepared().load(conn).await?)
 }

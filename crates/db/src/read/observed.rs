@@ -17,6 +17,7 @@ use super::{WatchToken, shard::owns};
 use crate::{
     error::{DbError, Result},
     pool::Pool,
+    prepared::Prepare,
     rows::TRACE_LIFE,
 };
 
@@ -187,6 +188,7 @@ impl Pool {
         let mut conn = self.get().await?;
         let lines: Vec<Line> = diesel::sql_query(lines!("workspaces AS w ON w.change_xid >= $1"))
             .bind::<BigInt, _>(since.0)
+            .prepared()
             .load(&mut conn)
             .await?;
         read(lines, shard)
@@ -260,6 +262,7 @@ impl Pool {
                     h.last_observed_at AS observed_at, h.observe_error AS error
              FROM archive_store AS s LEFT JOIN hosts AS h ON true ORDER BY h.id",
         )
+        .prepared()
         .load(&mut conn)
         .await?;
         let store = lines.as_slice().first();

@@ -19,6 +19,7 @@ use windlass_domain::{UserId, WorkspaceId};
 use crate::{
     error::Result,
     pool::Pool,
+    prepared::Prepare,
     rows::{WorkspaceRecord, WorkspaceRow},
     schema::{archive_store, hosts, users, workspaces},
 };
@@ -202,6 +203,7 @@ async fn horizon(conn: &mut AsyncPgConnection) -> Result<Horizon> {
         "SELECT pg_snapshot_xmin(s)::text::bigint AS xmin, pg_snapshot_xmax(s)::text::bigint AS xmax
          FROM pg_current_snapshot() AS s",
     )
+    .prepared()
     .get_result(conn)
     .await?)
 }

@@ -19,6 +19,7 @@ use crate::{
     error::{DbError, Result},
     leader::Lease,
     pool::Pool,
+    prepared::Prepare,
 };
 
 /// Rows in one statement: some megabytes.
@@ -136,6 +137,7 @@ async fn store_conditions(
     )
     .bind::<Array<SqlUuid>, _>(ids)
     .bind::<Array<Text>, _>(texts)
+    .prepared()
     .execute(conn)
     .await?)
 }

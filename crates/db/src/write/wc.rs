@@ -16,6 +16,7 @@ use crate::{
     error::{DbError, Result},
     leader::Lease,
     pool::Pool,
+    prepared::Prepare,
 };
 
 /// A change of control columns, with what it was planned from.
@@ -238,6 +239,7 @@ impl Pool {
                     .bind::<Array<Jsonb>, _>(c.home_ctx)
                     .bind::<Array<Nullable<Text>>, _>(c.started_image)
                     .bind::<Array<Nullable<SqlUuid>>, _>(c.restore_applied)
+                    .prepared()
                     .load(conn)
                     .await?;
                 let outcomes: Vec<_> = rows.into_iter().map(outcome).collect();
