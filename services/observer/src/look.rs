@@ -207,6 +207,12 @@ fn time(wire: prost_types::Timestamp) -> Option<DateTime<Utc>> {
 }
 
 impl HostNews {
+    /// Whether a job has ended since the last look. Who found the agent busy with it may call again.
+    pub fn tells_an_end(&self) -> bool {
+        let ended = |(_, job): &(WorkspaceId, JobNews)| !matches!(job, JobNews::AtWork(_));
+        !self.whole && (!self.gone_jobs.is_empty() || self.jobs.iter().any(ended))
+    }
+
     fn add(&mut self, changes: HostChanges) {
         self.whole |= changes.whole;
         let container = evidence::container;
@@ -317,4 +323,31 @@ async fn archives(mut agent: AgentClient, timeout: Duration) -> Result<ArchiveNe
     })
     .await?;
     Ok(news)
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+    use windlass_domain::OpId;
+
+    use super::*;
+
+    #[test]
+    fn an_end_is_told_once() {
+        let job = || {
+            (
+                WorkspaceId(Uuid::nil()),
+                JobNews::Succeeded(OpId(Uuid::nil())),
+            )
+        };
+        let news = |whole, jobs| HostNews {
+            whole,
+            jobs,
+            ..HostNews::default()
+        };
+        assert!(news(false, vec![job()]).tells_an_end());
+        assert!(!news(false, Vec::new()).tells_an_end());
+        // The whole is told to who begins, and tells of ends long past.
+        assert!(!news(true, vec![job()]).tells_an_end());
+    }
 }

@@ -65,6 +65,7 @@ pub struct Observe {
 struct Seen {
     hosts: HashSet<HostId>,
     store: bool,
+    job_ended: bool,
     touched: HashSet<WorkspaceId>,
 }
 
@@ -122,7 +123,7 @@ impl Pass for Observe {
         self.pending.written();
         self.store.noted();
         self.rows.committed(changed);
-        if written > 0 || proven {
+        if written > 0 || proven || seen.job_ended {
             self.hints.publish(Channel::Wc);
         }
         if written > 0 {
@@ -217,6 +218,7 @@ impl Observe {
             let mut reached = true;
             match answer.host {
                 Ok(news) => {
+                    seen.job_ended |= news.tells_an_end();
                     let touched = self.hosts.answered(host, news, began_at, answer.proved);
                     seen.touched.extend(touched);
                     seen.hosts.insert(host);
