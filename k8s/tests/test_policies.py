@@ -207,6 +207,7 @@ class RulesFindWhatBreaksThem(unittest.TestCase):
             (policies.waves, late("Secret")),
             (policies.waves, late("HorizontalPodAutoscaler")),
             (policies.waves, late("Deployment")),
+            (policies.waves, late("PodDisruptionBudget")),
             (policies.waves, early_gc),
             (policies.waves, lambda d, w, c: w["metadata"]["annotations"].update(
                 {"argocd.argoproj.io/sync-wave": "2"})),

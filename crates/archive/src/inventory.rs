@@ -44,15 +44,21 @@ pub fn fingerprint(root: &Path) -> Result<Inventory, ArchiveError> {
 }
 
 /// Adds up file sizes for a progress display while packing is under way: `progress.total_bytes` grows
-/// until the scan is through.
+/// until the scan is through, and is 0 again if it gives up.
 pub(crate) fn scan_bytes(
     root: &Path,
     progress: &Progress,
     cancel: &CancellationToken,
 ) -> Result<(), ArchiveError> {
-    scan::scan(open_root(root)?.as_fd(), cancel, &mut |bytes| {
+    let mut total = 0;
+    let is_all = scan::scan(open_root(root)?.as_fd(), cancel, &mut |bytes| {
         progress.add_total(bytes);
-    })
+        total += bytes;
+    })?;
+    if !is_all {
+        progress.take_total(total);
+    }
+    Ok(())
 }
 
 /// The fingerprint of a volume that holds nothing but a root as `header` describes it.

@@ -78,6 +78,15 @@ impl Progress {
         self.total_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
+    /// Takes back what was added; another stage may have begun since.
+    pub(crate) fn take_total(&self, bytes: u64) {
+        let less = |total: u64| Some(total.saturating_sub(bytes));
+        // It always answers with a value.
+        let _ = self
+            .total_bytes
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+    }
+
     pub(crate) fn add_entry(&self) {
         self.entries.fetch_add(1, Ordering::Relaxed);
     }

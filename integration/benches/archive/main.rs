@@ -142,7 +142,9 @@ fn add(report: &mut Report, home: &str, what: &str, measure: Measure) {
     }
     if let (Some(disk), "archive" | "verify") = (measure.disk, what) {
         let what = format!("{what}: temporary disk");
-        report.add(home, what, "MiB", disk).goal(Goal::AtMost(0.0));
+        // The process may write no file. The kernel counts a few pages all the same, such as inodes that it wrote
+        // back for others meanwhile.
+        report.add(home, what, "MiB", disk).goal(Goal::AtMost(1.0));
     }
 }
 

@@ -59,10 +59,10 @@ async fn freshness_is_written_when_the_host_was_listed_and_only_then() {
     let mut f = fixture(2).await;
     f.settle().await;
     let observed = |f: &crate::fixture::Fixture| {
-        f.sql("SELECT string_agg(last_observed_at::text, ' ' ORDER BY id) FROM hosts")
+        f.sql("SELECT string_agg(last_observed_at::text, ',' ORDER BY id) FROM hosts")
     };
     let first = observed(&f);
-    assert_eq!(first.split(" 2").count(), 2, "{first}");
+    assert_eq!(first.split(',').count(), 2, "{first}");
     f.pass().await;
     assert_eq!(observed(&f), first);
     f.agents.iter().for_each(|agent| agent.list_host());
@@ -72,7 +72,7 @@ async fn freshness_is_written_when_the_host_was_listed_and_only_then() {
     assert_eq!(writers, "1");
     let second = observed(&f);
     assert!(
-        second.split(' ').zip(first.split(' ')).all(|(b, a)| b >= a) && second != first,
+        second.split(',').zip(first.split(',')).all(|(b, a)| b >= a) && second != first,
         "{first} {second}"
     );
     // Never later than the pass began.

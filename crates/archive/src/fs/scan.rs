@@ -1,6 +1,6 @@
 //! A light pass that only adds up file sizes, for the total in a progress display.
 //!
-//! What vanishes meanwhile is left out: nothing but a display depends on the sum. It ends at the first
+//! What vanishes meanwhile is left out: nothing but a display depends on the sum. It gives up at the first
 //! directory with very many names, which packing keeps in memory at the same time.
 
 use std::collections::HashSet;
@@ -19,19 +19,19 @@ use crate::error::ArchiveError;
 const MAX_LINKS: usize = 100_000;
 const MAX_NAMES: usize = 100_000;
 
-/// Calls `found` with the bytes that packing will read from each file (holes not counted).
+/// Calls `found` with the bytes that packing will read from each file (holes not counted). `false`: it gave up.
 pub(crate) fn scan(
     root: BorrowedFd<'_>,
     cancel: &CancellationToken,
     found: &mut dyn FnMut(u64),
-) -> Result<(), ArchiveError> {
+) -> Result<bool, ArchiveError> {
     let io = |errno| ArchiveError::io("scan", b"", errno);
     let mut dirs = DirStack::new(reopen_dir(root).map_err(io)?).map_err(io)?;
     let list = |dir: BorrowedFd<'_>| -> Result<Option<Names>, Errno> {
         Names::read_some(reopen_dir(dir)?.as_fd(), MAX_NAMES)
     };
     let Some(names) = list(dirs.top()).map_err(io)? else {
-        return Ok(());
+        return Ok(false);
     };
     let mut frames = vec![(names, 0_usize)];
     let mut seen = HashSet::new();
@@ -61,7 +61,7 @@ pub(crate) fn scan(
                 };
                 dirs.push(dir).map_err(io)?;
                 let Some(names) = list(dirs.top()).unwrap_or(Some(Names::default())) else {
-                    return Ok(());
+                    return Ok(false);
                 };
                 frames.push((names, 0));
             }
@@ -78,5 +78,5 @@ pub(crate) fn scan(
             _ => {}
         }
     }
-    Ok(())
+    Ok(true)
 }

@@ -144,8 +144,9 @@ impl Store {
             }
             Ok(bytes.freeze())
         };
-        // The SDK ends a body that stands still, and takes one that trickles for alive.
-        let longest = self.transfer_time(limit);
+        // The SDK ends a body that stands still, and takes one that trickles for alive. Others are under way
+        // at the same time and on the same line.
+        let longest = self.transfer_time(limit * RANGES);
         tokio::time::timeout(longest, reading)
             .await
             .unwrap_or_else(|_| {

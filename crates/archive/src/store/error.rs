@@ -78,7 +78,7 @@ impl StoreError {
     /// on the way, such as a proxy; the SDK calls it "NotFound" where it has no body.
     pub(super) fn of_get(mut self) -> Self {
         if self.kind == StoreErrorKind::NotFound && self.code() != Some("NoSuchKey") {
-            self.kind = StoreErrorKind::Other;
+            self.kind = StoreErrorKind::Unreachable;
         }
         self
     }
@@ -214,8 +214,8 @@ fn classify(code: Option<&str>, status: Option<u16>) -> StoreErrorKind {
         Some(429 | 503) => StoreErrorKind::Throttled,
         Some(408 | 500..=599) => StoreErrorKind::Unreachable,
         Some(416) => StoreErrorKind::Corrupt,
-        // Without a code it says nothing about a key.
-        Some(404) => StoreErrorKind::Other,
+        // Without a code it is not the store that says so.
+        Some(404) => StoreErrorKind::Unreachable,
         Some(400..=499) => StoreErrorKind::Invalid,
         _ => StoreErrorKind::Other,
     }
@@ -248,7 +248,7 @@ mod tests {
         let of = |code| StoreError::from_code("get".into(), code, "").of_get();
         assert_eq!(of("NoSuchKey").kind(), StoreErrorKind::NotFound);
         assert_eq!(of("NotFound").kind(), StoreErrorKind::Other);
-        assert_eq!(classify(None, Some(404)), StoreErrorKind::Other);
+        assert_eq!(classify(None, Some(404)), StoreErrorKind::Unreachable);
         // What the SDK makes of a HEAD's 404.
         assert_eq!(
             classify(Some("NotFound"), Some(404)),

@@ -53,7 +53,7 @@ pub struct Attention {
     pub records: Vec<WorkspaceRecord>,
     /// Name and agent's address of each of their hosts.
     pub hosts: HashMap<HostId, HostRef>,
-    /// PostgreSQL's time when they were read.
+    /// PostgreSQL's time when they, or the last page of them, were read.
     pub now: DateTime<Utc>,
     /// Where the next look goes on.
     pub token: WatchToken,
@@ -97,15 +97,16 @@ impl Pool {
             after = Some(last.id);
             let (now, token) = (*now, WatchToken(*xmin));
             let goes_on = scope == Scope::Whole && rows.len() == PAGE;
-            attention
-                .get_or_insert_with(|| Attention {
-                    records: Vec::new(),
-                    hosts: HashMap::new(),
-                    now,
-                    token,
-                    unreadable: 0,
-                })
-                .add(rows);
+            let so_far = attention.get_or_insert_with(|| Attention {
+                records: Vec::new(),
+                hosts: HashMap::new(),
+                now,
+                token,
+                unreadable: 0,
+            });
+            // No earlier than what any row tells.
+            so_far.now = now;
+            so_far.add(rows);
             if !goes_on {
                 break;
             }

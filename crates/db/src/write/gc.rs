@@ -24,10 +24,13 @@ impl Pool {
     pub async fn store_sightings(&self, lease: &Lease, orphans: Vec<String>) -> Result<()> {
         self.fenced(lease, move |conn| {
             Box::pin(async move {
-                diesel::sql_query("DELETE FROM gc_sightings WHERE name <> ALL ($1)")
-                    .bind::<Array<Text>, _>(&orphans)
-                    .execute(conn)
-                    .await?;
+                diesel::sql_query(
+                    "DELETE FROM gc_sightings AS s
+                     WHERE NOT EXISTS (SELECT 1 FROM unnest($1) AS o (name) WHERE o.name = s.name)",
+                )
+                .bind::<Array<Text>, _>(&orphans)
+                .execute(conn)
+                .await?;
                 diesel::sql_query(
                     "INSERT INTO gc_sightings (name) SELECT unnest($1)
                      ON CONFLICT (name) DO UPDATE SET last_seen = now()",

@@ -68,10 +68,12 @@ impl Pool {
                 if let Some(store) = seen.store {
                     store_store(conn, store).await?;
                 }
-                let ids: Vec<Uuid> = seen.changed.iter().map(|(id, _)| id.0).collect();
-                lock_workspaces(conn, &ids).await?;
+                let mut changed = seen.changed;
+                changed.sort_unstable_by_key(|(id, _)| *id);
                 let mut written = 0;
-                for chunk in seen.changed.chunks(CHUNK) {
+                for chunk in changed.chunks(CHUNK) {
+                    let ids: Vec<Uuid> = chunk.iter().map(|(id, _)| id.0).collect();
+                    lock_workspaces(conn, &ids).await?;
                     written += store_conditions(conn, chunk).await?;
                 }
                 Ok(written)

@@ -7,6 +7,7 @@ use super::{
     failure, set_judged_phase, stopped,
 };
 use crate::{
+    conditions::JobEvidence,
     control::Workspace,
     error_reason::{ErrorReason, Failure},
     home::{Home, HomeLocation},
@@ -174,8 +175,13 @@ fn gives_way(ws: &Workspace, cx: &Context) -> bool {
 
 /// Whether the agent has accepted the operation in progress and not begun it.
 fn is_queued(ws: &Workspace) -> bool {
+    job_of(ws).is_some_and(JobEvidence::is_queued)
+}
+
+/// The job of the operation in progress, as long as the agent tells of one.
+fn job_of(ws: &Workspace) -> Option<&JobEvidence> {
     let job = ws.conditions.evidence.job.as_ref();
-    job.is_some_and(|job| Some(job.op_id) == ws.control.op_id && job.is_queued())
+    job.filter(|job| Some(job.op_id) == ws.control.op_id)
 }
 
 /// An attempt that failed and waits may be given up when something else is wanted by now. Nothing runs
@@ -190,8 +196,8 @@ fn may_be_released(ws: &Workspace, cx: &Context) -> bool {
     new_image || wanted != c.operation
 }
 
-/// The time limit, counted from the start of the attempt; of operations that report progress, from the
-/// last change seen. It is exceeded only if an observation made after it does not show the result: an
+/// The time limit, counted from the start of the attempt; of operations that report progress, and while the agent
+/// tells of the job, from the last change seen: it may have been queued for long, or wait for its image. It is exceeded only if an observation made after it does not show the result: an
 /// observer that was away makes no error. While the agent says that it is queued there, no limit runs.
 fn timeout(ws: &Workspace, cx: &Context) -> Option<Failure> {
     let c = &ws.control;
@@ -199,7 +205,8 @@ fn timeout(ws: &Workspace, cx: &Context) -> Option<Failure> {
         return None;
     }
     let started = c.op_started_at.filter(|_| c.retry_at.is_none())?;
-    let progressed = ws.observed_at.filter(|_| c.operation.reports_progress());
+    let tells = c.operation.reports_progress() || job_of(ws).is_some();
+    let progressed = ws.observed_at.filter(|_| tells);
     let since = progressed.map_or(started, |at| at.max(started));
     let deadline = since + cx.policy.operation_timeout;
     let observed_since = cx.fresh.host.is_some_and(|at| at > deadline);

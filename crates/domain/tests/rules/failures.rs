@@ -447,13 +447,17 @@ fn recovery_past_the_commit_point_makes_a_new_attempt() {
 #[test]
 fn an_operation_that_waits_in_the_agent_has_no_time_limit() {
     let limit = Policy::default().operation_timeout.num_seconds();
-    let late = |stage: &str| {
-        let mut w = ws().standby().doing(O::Archiving).sees_job(OP);
+    let late = |operation, stage: &str, seen_at| {
+        let mut w = ws().standby().doing(operation).sees_job(OP);
         w.control.op_started_at = Some(t(1));
-        w.observed_at = Some(t(2));
+        w.observed_at = Some(t(seen_at));
         w.conditions.evidence.job.as_mut().unwrap().stage = stage.into();
-        after_at(&w, t(limit + 1_000)).control
+        after_at(&w, t(limit + 1_000)).control.error_reason
     };
-    assert_eq!(late("queued").error_reason, None);
-    assert_eq!(late("packing").error_reason, Some(R::Timeout));
+    assert_eq!(late(O::Archiving, "queued", 2), None);
+    assert_eq!(late(O::Archiving, "packing", 2), Some(R::Timeout));
+    // A start that was queued for long, and has begun to pull.
+    assert_eq!(late(O::Starting, "queued", 2), None);
+    assert_eq!(late(O::Starting, "pulling", limit + 900), None);
+    assert_eq!(late(O::Starting, "pulling", 2), Some(R::Timeout));
 }

@@ -19,8 +19,9 @@ use crate::error::{Failure, Reason};
 use crate::failpoints::failpoint;
 use crate::jobs::{Job, Kind, Task};
 
-/// Images pulled at once. A registry that hangs keeps these, and no place of a start.
-pub const MAX_PULLS: usize = 4;
+/// Images pulled at once: as many as wc has starts at work on a host by default, so that a registry that hangs holds
+/// up nobody who pulls from another.
+pub const MAX_PULLS: usize = 16;
 /// How long a container without health check has to stay up.
 const SETTLE: Duration = Duration::from_millis(600);
 /// How long a health check is waited for. Then the job ends, and whoever observes waits on.

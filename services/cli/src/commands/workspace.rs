@@ -309,8 +309,8 @@ async fn watch(client: &Client, id: Option<String>, output: Output) -> Result<()
         };
         let ended = match client.workspaces()?.watch_workspaces(message).await {
             Ok(answer) => {
-                pause = Some(FIRST_PAUSE);
-                print_changes(answer.into_inner(), &mut resume_token, output).await
+                let now = pause.get_or_insert(FIRST_PAUSE);
+                print_changes(answer.into_inner(), &mut resume_token, now, output).await
             }
             Err(status) => Err(status),
         };
@@ -322,6 +322,10 @@ async fn watch(client: &Client, id: Option<String>, output: Output) -> Result<()
                 resume_token.clear();
             }
             (Err(status), Some(now)) if wait::passing(&status) => {
+                eprintln!(
+                    "windlass: the watch is lost, trying again: {}",
+                    status.message()
+                );
                 tokio::time::sleep(now).await;
                 pause = Some((now * 2).min(LONGEST_PAUSE));
             }
@@ -335,9 +339,11 @@ async fn watch(client: &Client, id: Option<String>, output: Output) -> Result<()
 async fn print_changes(
     mut stream: Streaming<v1::WatchWorkspacesResponse>,
     resume_token: &mut String,
+    pause: &mut Duration,
     output: Output,
 ) -> Result<(), Status> {
     while let Some(message) = stream.message().await? {
+        *pause = FIRST_PAUSE;
         if let Some(workspace) = &message.workspace {
             print_change(workspace, output);
         }
