@@ -74,14 +74,22 @@ async fn a_404_that_is_not_of_the_key_is_no_absence() {
     row.proxy
         .add(Rule::new(Fault::Answer(404, "NotFound")).method("GET"));
     let error = row.archive().await.unwrap_err();
-    says(&error, store(StoreErrorKind::Unreachable), &["NotFound (404)"]);
+    says(
+        &error,
+        store(StoreErrorKind::Unreachable),
+        &["NotFound (404)"],
+    );
     assert_eq!(row.proxy.count("PUT", ""), 0);
     row.proxy.clear();
     row.proxy
         .add(Rule::new(Fault::Answer(404, "NotFound")).with("range: bytes="));
     let target = TempDir::new().unwrap();
     let error = row.restore(target.path()).await.unwrap_err();
-    says(&error, store(StoreErrorKind::Unreachable), &["NotFound (404)"]);
+    says(
+        &error,
+        store(StoreErrorKind::Unreachable),
+        &["NotFound (404)"],
+    );
     row.failed_restore(target.path()).await;
     assert_eq!(row.archive().await.unwrap(), marker);
 }

@@ -9,8 +9,8 @@
 //!
 //! Rows, PostgreSQL's time and the token of the next look are of one snapshot. As in the watch feed
 //! (docs/adr/006) the token is the oldest transaction still running: a row may be seen twice, none is missed.
-//! A whole look comes in pages, so that not all rows are in memory twice; time and token are those of the first:
-//! what changes in a page that was read is seen again.
+//! A whole look comes in pages, so that not all rows are in memory twice. The token is that of the first: what
+//! changes in a page that was read is seen again. The time is that of the last.
 //!
 //! A row that this version cannot read is told of and left out: it stands in no other's way.
 
