@@ -109,10 +109,12 @@ with-engine +command:
         "${root[@]}" rm -rf "$run"
     }
     finish() {
-        if [ -n "$pid" ]; then
-            "${root[@]}" kill "$pid" 2>/dev/null || true
-            for _ in $(seq 300); do "${root[@]}" kill -0 "$pid" 2>/dev/null || break; sleep 0.1; done
-        fi
+        # One that does not stop is told again: at the third time it ends without tidying up.
+        for tenth in $(seq 0 399); do
+            [ -n "$pid" ] && "${root[@]}" kill -0 "$pid" 2>/dev/null || break
+            [ $((tenth % 100)) != 0 ] || "${root[@]}" kill "$pid" 2>/dev/null || true
+            sleep 0.1
+        done
         "${root[@]}" ip link del "$bridge" 2>/dev/null || true
         remove_run
     }

@@ -39,10 +39,12 @@ pub async fn measure(report: &mut Report, size: usize, runs: usize, idle: u64) {
     settle(&plane, "RUNNING", size).await;
     plane.idle(report, &case, &CONTROL, idle).await;
 
-    for (period, value) in [("ACTIVE", "60s"), ("IDLE", "60s")] {
-        plane
-            .services
-            .set_env(&format!("WINDLASS_{period}_PERIOD"), value);
+    for (key, value) in [
+        ("ACTIVE_PERIOD", "60s"),
+        ("IDLE_PERIOD", "60s"),
+        ("STALE_AFTER", "10m"),
+    ] {
+        plane.services.set_env(&format!("WINDLASS_{key}"), value);
     }
     for name in [Name::Observer, Name::Wc] {
         plane.services.stop(name).await;

@@ -63,6 +63,7 @@ async fn measure(args: &Args, report: &mut Report, size: usize) {
     let setup = Setup::default()
         .env("WINDLASS_ACTIVE_PERIOD", "60s")
         .env("WINDLASS_IDLE_PERIOD", "60s")
+        .env("WINDLASS_STALE_AFTER", "10m")
         .env("WINDLASS_OPERATIONS_PER_HOST", "100000")
         .env("WINDLASS_CALLS_PER_HOST", "64");
     let mut plane = Plane::prepare(setup).await;
