@@ -76,9 +76,10 @@ pub async fn add_workspaces(sql: &Client, seeds: &[Seed], image: &str, users: us
     let batch = format!("b{}", &Uuid::new_v4().simple().to_string()[..8]);
     sql.execute(
         "INSERT INTO workspaces (id, owner_id, host_id, name, image, desired_state, standby_ttl_ms,
-                                 archive_ttl_ms, phase, home_ctx, started_image)
+                                 archive_ttl_ms, phase, home_ctx, started_image, created_at)
          SELECT w.id::uuid, u.id, w.host::uuid, $6::text || '-' || w.n, $4::text, 'RUNNING', 0, 0, 'RUNNING',
-                jsonb_build_object('location', 'volume', 'volume_id', w.volume), $4::text
+                jsonb_build_object('location', 'volume', 'volume_id', w.volume), $4::text,
+                now() - w.n * interval '1 s'
          FROM unnest($1::text[], $2::text[], $3::text[]) WITH ORDINALITY AS w (id, host, volume, n)
          JOIN users u ON u.name = 'bench-' || (w.n - 1) % $5::bigint",
         &[&ids, &hosts, &volumes, &image, &users, &batch],
