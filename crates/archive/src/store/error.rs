@@ -247,7 +247,7 @@ mod tests {
     fn only_the_store_itself_says_that_a_key_is_missing() {
         let of = |code| StoreError::from_code("get".into(), code, "").of_get();
         assert_eq!(of("NoSuchKey").kind(), StoreErrorKind::NotFound);
-        assert_eq!(of("NotFound").kind(), StoreErrorKind::Other);
+        assert_eq!(of("NotFound").kind(), StoreErrorKind::Unreachable);
         assert_eq!(classify(None, Some(404)), StoreErrorKind::Unreachable);
         // What the SDK makes of a HEAD's 404.
         assert_eq!(
