@@ -176,7 +176,7 @@ impl Pool {
         let mut conn = self.get().await?;
         // It waits for this leader's own writes, longer than others do, and not for ever.
         let renewed: Vec<Name> = diesel::sql_query(
-            "WITH bounds AS MATERIALIZED (SELECT set_config('statement_timeout', '30s', true))
+            "WITH bounds AS MATERIALIZED (SELECT set_config('lock_timeout', '30s', true))
              UPDATE leader AS l SET expires_at = clock_timestamp() + make_interval(secs => $3)
              FROM unnest($1, $2) AS mine (name, epoch), bounds
              WHERE l.name = mine.name AND l.epoch = mine.epoch
