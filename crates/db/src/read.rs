@@ -46,7 +46,10 @@ pub struct KnownWorkspace {
 /// A workspace query before its filter: `joined!()`, selected as [`JoinedRow`].
 macro_rules! joined {
     () => {
-        $crate::schema::workspaces::table
+        $crate::read::joined!($crate::schema::workspaces::table)
+    };
+    ($workspaces:expr) => {
+        $workspaces
             .inner_join($crate::schema::users::table)
             .inner_join($crate::schema::hosts::table)
             .select((

@@ -1,5 +1,5 @@
 //! The tables as diesel sees them. Private to this crate: what others know of the schema are the types
-//! in `rows`, `read` and `write`. `change_xid` is left out: only the watch query reads it, by name.
+//! in `rows`, `read` and `write`. `change_xid` is left out of `workspaces`: `workspace_changes` has it.
 
 diesel::table! {
     users (id) {
@@ -89,6 +89,16 @@ diesel::table! {
 }
 
 diesel::table! {
+    workspace_changes (workspace_id) {
+        workspace_id -> Uuid,
+        change_xid -> BigInt,
+        updated_at -> Timestamptz,
+        deleted -> Bool,
+        attention -> Bool,
+    }
+}
+
+diesel::table! {
     leader (name) {
         name -> Text,
         holder -> Text,
@@ -119,4 +129,12 @@ diesel::table! {
 diesel::joinable!(tokens -> users (user_id));
 diesel::joinable!(workspaces -> users (owner_id));
 diesel::joinable!(workspaces -> hosts (host_id));
-diesel::allow_tables_to_appear_in_same_query!(users, tokens, hosts, workspaces, archive_store);
+diesel::joinable!(workspace_changes -> workspaces (workspace_id));
+diesel::allow_tables_to_appear_in_same_query!(
+    users,
+    tokens,
+    hosts,
+    workspaces,
+    workspace_changes,
+    archive_store
+);

@@ -6,8 +6,8 @@ use crate::{
     phase::{Operation, Phase},
 };
 
-/// Whether the columns alone say that a workspace is not at rest. PostgreSQL's partial index
-/// `workspaces_attention` holds exactly these rows.
+/// Whether the columns alone say that a workspace is not at rest. PostgreSQL says so of exactly these rows, in
+/// `workspace_changes.attention`.
 pub fn by_columns(ws: &Workspace) -> bool {
     let c = &ws.control;
     c.phase != Phase::Deleted

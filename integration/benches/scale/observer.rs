@@ -20,10 +20,15 @@ fn steady_goal(size: usize) -> f64 {
 /// Runs it.
 pub async fn measure(plane: &mut Plane, report: &mut Report, fleet: &Fleet, runs: usize) {
     let size = fleet.size;
-    let first = plane.observe().await;
-    assert_eq!(first.answer.changed as usize, size, "all are new");
+    // What a host answers too late for a pass is taken by the next one.
+    let (mut seen, mut took) = (0, 0.0);
+    while seen < size {
+        let pass = plane.observe().await;
+        seen += pass.answer.changed as usize;
+        took += pass.own;
+    }
     let what = "observer: pass, everything new";
-    report.add(size, what, "ms", first.own);
+    report.add(size, what, "ms", took);
     memory(plane, report, size, Name::Observer);
     until_still(plane).await;
 

@@ -2,8 +2,9 @@
 //! that they are not at rest, and those it could not judge for good. All of them come by an index, and a
 //! pass with nothing to do is one query without a row, however many workspaces there are.
 //!
-//! Which columns tell is said once, in SQL: the function `workspaces_attention` and the index of that name, of
-//! one migration. `windlass_domain::attention::by_columns` says the same in Rust, and a test compares them.
+//! Which columns tell is said once, in SQL: by the trigger that keeps `workspace_changes.attention`, which the
+//! function `workspaces_attention` reads. `windlass_domain::attention::by_columns` says the same in Rust, and a
+//! test compares them.
 //! The ids are an array to PostgreSQL, of which it expects few: so it takes them one by one from an index, and
 //! does not walk the table, whatever its statistics say.
 //!

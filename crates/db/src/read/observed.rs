@@ -186,7 +186,9 @@ impl Pool {
     /// Those of other shards are read as gone: one may just have moved there.
     async fn changed_rows(&self, shard: Shard, since: WatchToken) -> Result<ObservedRows> {
         let mut conn = self.get().await?;
-        let lines: Vec<Line> = diesel::sql_query(lines!("workspaces AS w ON w.change_xid >= $1"))
+        let lines: Vec<Line> = diesel::sql_query(lines!(
+            "(workspace_changes AS c JOIN workspaces AS w ON w.id = c.workspace_id) ON c.change_xid >= $1"
+        ))
             .bind::<BigInt, _>(since.0)
             .prepared()
             .load(&mut conn)

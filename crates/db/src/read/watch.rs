@@ -1,6 +1,6 @@
 //! What changed since: the feed behind WatchWorkspaces.
 //!
-//! Every row carries the id of the transaction that wrote it last. All transactions below the oldest one
+//! Every row carries the id of the transaction that wrote it last, and `workspace_changes` has an index of them. All transactions below the oldest one
 //! still running have ended, so rows of that id and above are all that a watcher may have missed. A row
 //! may be seen twice; none is missed, in whatever order transactions commit.
 //!
@@ -9,8 +9,9 @@
 
 use chrono::{DateTime, Utc};
 use diesel::{
-    ExpressionMethods, QueryDsl, QueryableByName, SelectableHelper, dsl::sql, sql_types::BigInt,
-    sql_types::Bool,
+    ExpressionMethods, QueryDsl, QueryableByName, SelectableHelper,
+    dsl::{exists, sql},
+    sql_types::{BigInt, Bool},
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
@@ -21,7 +22,7 @@ use crate::{
     pool::Pool,
     prepared::Prepare,
     rows::{WorkspaceRecord, WorkspaceRow},
-    schema::{archive_store, hosts, users, workspaces},
+    schema::{archive_store, hosts, users, workspace_changes, workspaces},
 };
 
 /// Where a watcher stands: every transaction below it has been seen.
@@ -141,20 +142,23 @@ impl Pool {
                 token,
             });
         }
-        let mut query = workspaces::table
+        let mut query = workspace_changes::table
             .select((
-                workspaces::id,
-                sql::<BigInt>("change_xid"),
-                workspaces::updated_at,
+                workspace_changes::workspace_id,
+                workspace_changes::change_xid,
+                workspace_changes::updated_at,
             ))
-            .filter(sql::<Bool>("change_xid >= ").bind::<BigInt, _>(since.0))
-            .order(sql::<BigInt>("change_xid"))
+            .filter(workspace_changes::change_xid.ge(since.0))
+            .order(workspace_changes::change_xid)
             .into_boxed();
         if let Some(owner) = scope.owner {
-            query = query.filter(workspaces::owner_id.eq(owner.0));
+            let theirs = workspaces::table
+                .filter(workspaces::id.eq(workspace_changes::workspace_id))
+                .filter(workspaces::owner_id.eq(owner.0));
+            query = query.filter(exists(theirs));
         }
         if let Some(id) = scope.id {
-            query = query.filter(workspaces::id.eq(id.0));
+            query = query.filter(workspace_changes::workspace_id.eq(id.0));
         }
         let rows: Vec<(Uuid, i64, DateTime<Utc>)> = query.load(&mut conn).await?;
         let version = |(id, xid, updated_at)| (WorkspaceId(id), RowVersion { xid, updated_at });

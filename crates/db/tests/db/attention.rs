@@ -152,7 +152,7 @@ async fn a_whole_look_has_every_row_once() {
 
 /// Every combination of the columns that count, judged by PostgreSQL and by the domain.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_index_and_the_domain_mean_the_same_rows() {
+async fn the_trigger_and_the_domain_mean_the_same_rows() {
     let db = db().await;
     db.sql(
         "INSERT INTO workspaces (id, owner_id, host_id, name, image, desired_state, deleted_at, phase, operation,
@@ -186,15 +186,6 @@ async fn the_index_and_the_domain_mean_the_same_rows() {
     assert_eq!(found(&pool, Scope::Since(NEVER, &[])).await.0, meant);
     let host = db.host("h1").await;
     assert_eq!(found(&pool, Scope::Host(host)).await.0, meant);
-    // And the index holds no more than these: a query of the same words reads it alone.
-    let indexed = db
-        .one("SELECT reltuples::int FROM pg_class WHERE relname = 'workspaces_attention'")
-        .await;
-    db.sql("REINDEX INDEX workspaces_attention").await;
-    let after = db
-        .one("SELECT reltuples::int FROM pg_class WHERE relname = 'workspaces_attention'")
-        .await;
-    assert_eq!(after, meant.len().to_string(), "before: {indexed}");
 }
 
 /// What PostgreSQL did, by its own statistics, not by a plan it might have made: with 20,000 rows that are
@@ -211,7 +202,7 @@ async fn no_look_reads_the_whole_table() {
          FROM users u, hosts h, generate_series(1, 20000) n WHERE u.name = 'ann'",
     )
     .await;
-    db.sql("VACUUM ANALYZE workspaces").await;
+    db.sql("VACUUM ANALYZE workspaces, workspace_changes").await;
     let reader = db.pool("wc");
     let seen = reader
         .attention(Shard::WHOLE, Scope::Whole)
@@ -222,7 +213,8 @@ async fn no_look_reads_the_whole_table() {
     let asked: Vec<_> = seen.records[..50].iter().map(|r| r.workspace.id).collect();
     drop(reader);
     let reads = async || -> (u64, u64) {
-        let row = "SELECT seq_scan || ' ' || idx_scan FROM pg_stat_user_tables WHERE relname = 'workspaces'";
+        let row = "SELECT sum(seq_scan) || ' ' || sum(idx_scan) FROM pg_stat_user_tables
+                   WHERE relname IN ('workspaces', 'workspace_changes')";
         let row = db.one(row).await;
         let (seq, idx) = row.split_once(' ').unwrap();
         (seq.parse().unwrap(), idx.parse().unwrap())

@@ -28,7 +28,7 @@ fn released() -> BTreeMap<String, String> {
 }
 
 /// Every migration in order: (folder, text).
-fn all() -> Vec<(String, String)> {
+pub fn all() -> Vec<(String, String)> {
     let mut folders: Vec<_> = std::fs::read_dir(migrations())
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
