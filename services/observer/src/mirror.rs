@@ -134,12 +134,12 @@ impl Mirror {
 fn job_told(seen: &mut HostSeen, job: JobNews) {
     let op = match job {
         JobNews::AtWork(job) => {
-            seen.job = Some(job);
+            seen.job = Some(Box::new(job));
             return;
         }
         JobNews::Failed(failed) => {
             let op = failed.op_id;
-            seen.failed_job = Some(failed);
+            seen.failed_job = Some(Box::new(failed));
             op
         }
         JobNews::Succeeded(op) => {

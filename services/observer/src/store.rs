@@ -21,6 +21,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -71,7 +72,7 @@ struct Own {
 #[derive(Clone, Debug)]
 enum Change {
     /// With whether the list has shown it.
-    Made(ArchiveEvidence, bool),
+    Made(Arc<ArchiveEvidence>, bool),
     Restored(RestoreEvidence),
     Deleted(String),
 }
@@ -144,7 +145,7 @@ impl Store {
         let own = self.own.get(&id).map_or(&[][..], Vec::as_slice);
         for Own { change, .. } in own {
             match change {
-                Change::Made(archive, false) => put_archive(&mut seen, archive.clone()),
+                Change::Made(archive, false) => put_archive(&mut seen, Arc::clone(archive)),
                 Change::Restored(restore) => put_restore(&mut seen, restore.clone()),
                 Change::Made(_, true) | Change::Deleted(_) => {}
             }
@@ -326,7 +327,7 @@ impl Change {
     }
 }
 
-fn put_archive(seen: &mut ArchivesSeen, archive: ArchiveEvidence) {
+fn put_archive(seen: &mut ArchivesSeen, archive: Arc<ArchiveEvidence>) {
     match seen.archives.iter_mut().find(|a| a.key == archive.key) {
         Some(known) => *known = archive,
         None => seen.archives.push(archive),
