@@ -10,6 +10,7 @@ use windlass_domain::{WorkspaceId, observation::HostSeen};
 use crate::{
     evidence::JobNews,
     look::{HostNews, List},
+    whole,
 };
 
 /// The mirror of one host.
@@ -69,16 +70,10 @@ impl Mirror {
     }
 
     fn replace(&mut self, news: HostNews) -> HashSet<WorkspaceId> {
-        let before = std::mem::take(&mut self.seen);
+        let known = std::mem::take(&mut self.seen);
         (self.containers, self.volumes) = (0, 0);
         self.change(news);
-        let differs = |id: &&WorkspaceId| before.get(id) != self.seen.get(id);
-        before
-            .keys()
-            .chain(self.seen.keys())
-            .filter(differs)
-            .copied()
-            .collect()
+        whole::differing(known, &mut self.seen)
     }
 
     fn change(&mut self, news: HostNews) -> HashSet<WorkspaceId> {

@@ -103,7 +103,7 @@ impl Rows {
             host_id: row.host_id,
             archive_key: row.archive_key.map(String::into_boxed_str),
             restore_key: row.restore_key.map(String::into_boxed_str),
-            conditions: Arc::new(row.conditions),
+            conditions: row.conditions,
             trace: row.trace.filter(|_| trace::enabled()),
         };
         self.rows.insert(id, row);
@@ -115,6 +115,13 @@ impl Rows {
             if let Some(row) = self.rows.get_mut(&id) {
                 row.conditions = conditions;
             }
+        }
+    }
+
+    /// What was observed is what is stored: it is held once, as it was observed.
+    pub fn confirmed(&mut self, id: WorkspaceId, conditions: Conditions) {
+        if let Some(row) = self.rows.get_mut(&id) {
+            row.conditions = Arc::new(conditions);
         }
     }
 

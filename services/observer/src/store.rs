@@ -34,7 +34,7 @@ use windlass_domain::{
 };
 use windlass_proto::v1::ArchiveScope;
 
-use crate::{evidence, look::ArchiveNews};
+use crate::{evidence, look::ArchiveNews, whole};
 
 /// How long an agent that answers may be unable to tell before another one is asked.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -204,7 +204,7 @@ impl Store {
     }
 
     fn apply_list(&mut self, news: ArchiveNews) -> HashSet<WorkspaceId> {
-        let before = news.whole.then(|| std::mem::take(&mut self.listed));
+        let known = news.whole.then(|| std::mem::take(&mut self.listed));
         if news.whole {
             self.listed_archives = 0;
         }
@@ -224,14 +224,9 @@ impl Store {
             touched.insert(id);
             self.edit(id, |seen| put_restore(seen, restore));
         }
-        if let Some(before) = before {
-            let differs = |id: &&WorkspaceId| before.get(id) != self.listed.get(id);
-            let ids = before
-                .keys()
-                .chain(self.listed.keys())
-                .chain(self.own.keys());
-            let own = self.own.keys().copied();
-            touched = ids.filter(differs).copied().chain(own).collect();
+        if let Some(known) = known {
+            touched = whole::differing(known, &mut self.listed);
+            touched.extend(self.own.keys());
         }
         touched
     }

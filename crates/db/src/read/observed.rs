@@ -2,6 +2,8 @@
 //! Two statements, whatever there is; the rows are found as those of the watch feed are (see `watch`), so
 //! that none is missed and an idle pass reads none. PostgreSQL's clock comes with them.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
 use diesel::{
     QueryableByName,
@@ -40,7 +42,7 @@ pub struct ObservedRow {
     /// Key of the archive it is to be restored from, while that wish is open.
     pub restore_key: Option<String>,
     /// What was observed.
-    pub conditions: Conditions,
+    pub conditions: Arc<Conditions>,
     /// The moment after which a full list of the host has to begin for the next decision; `None`: no decision
     /// waits for one.
     pub proof_after: Option<DateTime<Utc>>,
@@ -364,7 +366,7 @@ impl Line {
             in_progress: operation != Operation::None,
             archive_key: self.archive_key,
             restore_key: self.restore_key,
-            conditions,
+            conditions: Arc::new(conditions),
             proof_after,
             trace,
         })

@@ -141,7 +141,7 @@ async fn nothing_to_say_is_no_statement_and_bulk_is_few() {
         .await
         .unwrap();
     assert_eq!(changed.rows.len(), 6_000);
-    assert!(changed.rows.iter().all(|r| r.conditions == *conditions));
+    assert!(changed.rows.iter().all(|r| r.conditions == conditions));
 }
 
 #[tokio::test(flavor = "multi_thread")]
