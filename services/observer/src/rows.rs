@@ -52,19 +52,18 @@ impl Rows {
         if self.epoch != Some(lease.epoch) {
             *self = Self::default();
         }
-        let mut read = pool.observed_rows(lease.shard, self.token).await?;
-        if self.token.is_some_and(|token| read.token < token) {
+        let (shard, since) = (lease.shard, self.token);
+        let mut read = pool
+            .observed_rows(shard, since, |row| self.put(row))
+            .await?;
+        if since.is_some_and(|token| read.token < token) {
             tracing::warn!("the database has lost transactions: everything is read anew");
             *self = Self::default();
-            read = pool.observed_rows(lease.shard, None).await?;
+            read = pool.observed_rows(shard, None, |row| self.put(row)).await?;
         }
         self.anew |= self.token.is_none();
         self.epoch = Some(lease.epoch);
         self.token = Some(read.token);
-        for row in read.rows {
-            self.undecided.insert(row.id);
-            self.put(row);
-        }
         Ok(read.now)
     }
 
@@ -87,6 +86,7 @@ impl Rows {
 
     fn put(&mut self, row: ObservedRow) {
         let id = row.id;
+        self.undecided.insert(id);
         self.in_progress.remove(&id);
         self.awaiting.remove(&id);
         if row.gone {
@@ -99,11 +99,16 @@ impl Rows {
         if let Some(after) = row.proof_after {
             self.awaiting.insert(id, (row.host_id, after));
         }
+        // What this leader wrote comes back as it was, for one.
+        let conditions = match self.rows.get(&id) {
+            Some(known) if *known.conditions == row.conditions => Arc::clone(&known.conditions),
+            Some(_) | None => Arc::new(row.conditions),
+        };
         let row = Row {
             host_id: row.host_id,
             archive_key: row.archive_key.map(String::into_boxed_str),
             restore_key: row.restore_key.map(String::into_boxed_str),
-            conditions: row.conditions,
+            conditions,
             trace: row.trace.filter(|_| trace::enabled()),
         };
         self.rows.insert(id, row);
