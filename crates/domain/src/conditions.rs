@@ -308,3 +308,43 @@ impl Conditions {
         self.archives().find(|a| a.key == key)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// However it is held in memory: what one version stored the others read, and write the same.
+    #[test]
+    fn the_column_is_the_same_text_when_it_is_written_again() {
+        let column = r#"{
+            "infra.container_ready": {"status": "True", "reason": "ContainerRunning", "message": "",
+                "last_transition_time": "2026-01-05T00:00:05Z"},
+            "storage.volume_ready": {"status": "False", "reason": "AWordOfAnotherVersion", "message": "m",
+                "last_transition_time": "2026-01-05T00:00:05.000001Z"},
+            "evidence": {
+                "container": {"id": "c", "image": "i", "state": "running", "started_at": "2026-01-05T00:00:05Z",
+                    "oom_killed": false, "op_id": "00000000-0000-0000-0000-000000000001", "attempt": 0},
+                "volume": {"name": "v", "volume_id": "00000000-0000-0000-0000-000000000002", "owned": true},
+                "archives": [
+                    {"archive_op_id": "00000000-0000-0000-0000-000000000003", "key": "k", "bytes": 1,
+                        "sha256": "00", "created_at": "2026-01-05T00:00:05Z", "uncompressed_bytes": 2, "entries": 3},
+                    {"archive_op_id": "00000000-0000-0000-0000-000000000004", "key": "l", "bytes": 1,
+                        "sha256": "01", "created_at": "2026-01-05T00:00:04Z", "uncompressed_bytes": 2, "entries": 3,
+                        "crash_consistent": true, "changed_files": 5}
+                ],
+                "restore": {"op_id": "00000000-0000-0000-0000-000000000002", "archive_key": "k"},
+                "job": {"op_id": "00000000-0000-0000-0000-000000000006", "stage": "packing", "done_bytes": 1,
+                    "total_bytes": 2},
+                "failed_job": {"operation": "STARTING", "op_id": "00000000-0000-0000-0000-000000000007",
+                    "attempt": 1, "reason": "Timeout", "message": "m", "at": "2026-01-05T00:00:05Z"}
+            }
+        }"#;
+        let conditions: Conditions = serde_json::from_str(column).unwrap();
+        let lines = column.lines().map(str::trim);
+        let text: String = lines
+            .collect::<String>()
+            .replace(": ", ":")
+            .replace(", ", ",");
+        assert_eq!(serde_json::to_string(&conditions).unwrap(), text);
+    }
+}

@@ -150,3 +150,61 @@ impl Rows {
         self.awaiting.values().copied()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+    use windlass_domain::conditions::{Evidence, VolumeEvidence};
+
+    use super::*;
+
+    const ID: WorkspaceId = WorkspaceId(Uuid::from_u128(1));
+
+    fn sees(volume: &str) -> Conditions {
+        let volume = VolumeEvidence {
+            name: volume.to_owned(),
+            volume_id: None,
+            owned: true,
+        };
+        Conditions {
+            evidence: Evidence {
+                volume: Some(volume.into()),
+                ..Evidence::default()
+            },
+            ..Conditions::default()
+        }
+    }
+
+    fn read(conditions: Conditions) -> ObservedRow {
+        ObservedRow {
+            id: ID,
+            host_id: HostId(Uuid::from_u128(2)),
+            gone: false,
+            in_progress: false,
+            archive_key: None,
+            restore_key: None,
+            conditions,
+            proof_after: None,
+            trace: None,
+        }
+    }
+
+    #[test]
+    fn what_is_known_already_is_held_once() {
+        let mut rows = Rows::default();
+        let held = |rows: &Rows| Arc::clone(&rows.get(ID).unwrap().conditions);
+        rows.put(read(sees("v")));
+        let first = held(&rows);
+        rows.put(read(sees("v")));
+        assert!(Arc::ptr_eq(&held(&rows), &first));
+        rows.put(read(sees("w")));
+        assert_eq!(*held(&rows), sees("w"));
+
+        let seen = sees("w");
+        let volume = seen.evidence.volume.clone().unwrap();
+        rows.confirmed(ID, seen);
+        let shared = held(&rows).evidence.volume.clone().unwrap();
+        assert!(Arc::ptr_eq(&shared, &volume));
+        assert_eq!(rows.take_undecided(), [ID].into());
+    }
+}
