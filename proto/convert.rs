@@ -178,7 +178,7 @@ pub fn conditions(conditions: &domain::Conditions) -> Vec<v1::Condition> {
         condition.as_ref().map(|c| v1::Condition {
             r#type: key.to_owned(),
             status: v1::ConditionStatus::from(c.status).into(),
-            reason: c.reason.clone(),
+            reason: c.reason.to_string(),
             message: c.message.clone(),
             last_transition_time: Some(timestamp(c.last_transition_time)),
         })

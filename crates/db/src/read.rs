@@ -7,9 +7,9 @@ pub(crate) mod shard;
 mod users;
 mod watch;
 
-pub use attention::{Attention, HostRef, Scope};
+pub use attention::{Attended, Attention, HostRef, Scope};
 pub use list::{Comparison, Field, Filter, ListQuery, Operator, OrderBy, PageStart};
-pub use observed::{ObservedHost, ObservedHosts, ObservedRow, ObservedRows, ObservedTrace};
+pub use observed::{ObservedHost, ObservedHosts, ObservedRow, ObservedTrace, ObservedUntil};
 pub use watch::{Change, Changed, RowVersion, WatchScope, WatchToken};
 
 use chrono::{DateTime, Utc};

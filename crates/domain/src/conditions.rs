@@ -1,5 +1,10 @@
 //! What the observer stores: K8s-style conditions and, beside them, typed evidence. The JSON of these
 //! types is the `conditions` column; `{}` is a workspace that was never observed.
+//!
+//! The observer keeps all of this in memory for every workspace, as it was told and as it is stored. So what most
+//! workspaces have is shared between the two (`Arc`), and what few have takes no room in the others (`Box`).
+
+use std::{borrow::Cow, sync::Arc};
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -23,7 +28,7 @@ pub struct Condition {
     /// Whether it holds.
     pub status: ConditionStatus,
     /// One CamelCase word.
-    pub reason: String,
+    pub reason: Cow<'static, str>,
     /// A sentence for people.
     pub message: String,
     /// When status last changed.
@@ -64,22 +69,22 @@ pub struct Conditions {
 pub struct Evidence {
     /// The workspace's container, in whatever state.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub container: Option<ContainerEvidence>,
+    pub container: Option<Arc<ContainerEvidence>>,
     /// The volume of the workspace's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub volume: Option<VolumeEvidence>,
+    pub volume: Option<Arc<VolumeEvidence>>,
     /// Complete archives, newest first, at most [`MAX_ARCHIVES`] and [`MAX_CHECKPOINTS`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub archives: Vec<ArchiveEvidence>,
+    pub archives: Vec<Arc<ArchiveEvidence>>,
     /// The completed restore whose volume is there; of several, the one that made the present volume.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub restore: Option<RestoreEvidence>,
+    pub restore: Option<Box<RestoreEvidence>>,
     /// The job at work.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub job: Option<JobEvidence>,
+    pub job: Option<Box<JobEvidence>>,
     /// The last job, if it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub failed_job: Option<FailedJob>,
+    pub failed_job: Option<Box<FailedJob>>,
 }
 
 /// How many archives the evidence shows at most, checkpoints aside.
@@ -284,21 +289,62 @@ impl Conditions {
             .is_none_or(|c| c.status != ConditionStatus::Unknown)
     }
 
+    fn archives(&self) -> impl Iterator<Item = &ArchiveEvidence> {
+        self.evidence.archives.iter().map(Arc::as_ref)
+    }
+
     /// The complete archive of this operation.
     pub fn archive_of(&self, op: OpId) -> Option<&ArchiveEvidence> {
-        self.evidence
-            .archives
-            .iter()
-            .find(|a| a.archive_op_id == op)
+        self.archives().find(|a| a.archive_op_id == op)
     }
 
     /// The newest complete archive, checkpoints included: what is left if the host is lost now.
     pub fn last_safe_copy(&self) -> Option<&ArchiveEvidence> {
-        self.evidence.archives.iter().max_by_key(|a| a.created_at)
+        self.archives().max_by_key(|a| a.created_at)
     }
 
     /// The complete archive of this key.
     pub fn archive_at(&self, key: &str) -> Option<&ArchiveEvidence> {
-        self.evidence.archives.iter().find(|a| a.key == key)
+        self.archives().find(|a| a.key == key)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// However it is held in memory: what one version stored the others read, and write the same.
+    #[test]
+    fn the_column_is_the_same_text_when_it_is_written_again() {
+        let column = r#"{
+            "infra.container_ready": {"status": "True", "reason": "ContainerRunning", "message": "",
+                "last_transition_time": "2026-01-05T00:00:05Z"},
+            "storage.volume_ready": {"status": "False", "reason": "AWordOfAnotherVersion", "message": "m",
+                "last_transition_time": "2026-01-05T00:00:05.000001Z"},
+            "evidence": {
+                "container": {"id": "c", "image": "i", "state": "running", "started_at": "2026-01-05T00:00:05Z",
+                    "oom_killed": false, "op_id": "00000000-0000-0000-0000-000000000001", "attempt": 0},
+                "volume": {"name": "v", "volume_id": "00000000-0000-0000-0000-000000000002", "owned": true},
+                "archives": [
+                    {"archive_op_id": "00000000-0000-0000-0000-000000000003", "key": "k", "bytes": 1,
+                        "sha256": "00", "created_at": "2026-01-05T00:00:05Z", "uncompressed_bytes": 2, "entries": 3},
+                    {"archive_op_id": "00000000-0000-0000-0000-000000000004", "key": "l", "bytes": 1,
+                        "sha256": "01", "created_at": "2026-01-05T00:00:04Z", "uncompressed_bytes": 2, "entries": 3,
+                        "crash_consistent": true, "changed_files": 5}
+                ],
+                "restore": {"op_id": "00000000-0000-0000-0000-000000000002", "archive_key": "k"},
+                "job": {"op_id": "00000000-0000-0000-0000-000000000006", "stage": "packing", "done_bytes": 1,
+                    "total_bytes": 2},
+                "failed_job": {"operation": "STARTING", "op_id": "00000000-0000-0000-0000-000000000007",
+                    "attempt": 1, "reason": "Timeout", "message": "m", "at": "2026-01-05T00:00:05Z"}
+            }
+        }"#;
+        let conditions: Conditions = serde_json::from_str(column).unwrap();
+        let lines = column.lines().map(str::trim);
+        let text: String = lines
+            .collect::<String>()
+            .replace(": ", ":")
+            .replace(", ", ",");
+        assert_eq!(serde_json::to_string(&conditions).unwrap(), text);
     }
 }

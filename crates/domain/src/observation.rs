@@ -4,6 +4,8 @@
 
 pub mod proof;
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
 
 pub use proof::awaits_proof;
@@ -17,20 +19,20 @@ use crate::conditions::{
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HostSeen {
     /// Its container.
-    pub container: Option<ContainerEvidence>,
+    pub container: Option<Arc<ContainerEvidence>>,
     /// The volume of its name.
-    pub volume: Option<VolumeEvidence>,
+    pub volume: Option<Arc<VolumeEvidence>>,
     /// Its job at work.
-    pub job: Option<JobEvidence>,
+    pub job: Option<Box<JobEvidence>>,
     /// Its last job, if that failed.
-    pub failed_job: Option<FailedJob>,
+    pub failed_job: Option<Box<FailedJob>>,
 }
 
 /// What a complete observation of the archive store saw of a workspace.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ArchivesSeen {
     /// Its complete archives, in any order.
-    pub archives: Vec<ArchiveEvidence>,
+    pub archives: Vec<Arc<ArchiveEvidence>>,
     /// Its restore markers, in any order.
     pub restores: Vec<RestoreEvidence>,
 }
@@ -48,12 +50,12 @@ pub fn conditions(
     if let Some(host) = host {
         next.container_ready = Some(transition(
             previous.container_ready.as_ref(),
-            container_condition(host.container.as_ref()),
+            container_condition(host.container.as_deref()),
             now,
         ));
         next.volume_ready = Some(transition(
             previous.volume_ready.as_ref(),
-            volume_condition(host.volume.as_ref()),
+            volume_condition(host.volume.as_deref()),
             now,
         ));
         next.evidence.container = host.container;
@@ -71,7 +73,8 @@ pub fn conditions(
         next.evidence.restore = seen
             .restores
             .into_iter()
-            .find(|r| volume_id.is_some_and(|v| v.0 == r.op_id.0));
+            .find(|r| volume_id.is_some_and(|v| v.0 == r.op_id.0))
+            .map(Box::new);
         next.evidence.archives = in_view(seen.archives, [archive_key, restore_key]);
     }
     if archives_observed || next.archive_ready.is_some() || next.container_ready.is_some() {
@@ -87,7 +90,10 @@ pub fn conditions(
 }
 
 /// The newest archives and the newest checkpoints, and those the row names however old they are.
-fn in_view(mut archives: Vec<ArchiveEvidence>, named: [Option<&str>; 2]) -> Vec<ArchiveEvidence> {
+fn in_view(
+    mut archives: Vec<Arc<ArchiveEvidence>>,
+    named: [Option<&str>; 2],
+) -> Vec<Arc<ArchiveEvidence>> {
     archives.sort_by(|a, b| (b.created_at, &b.key).cmp(&(a.created_at, &a.key)));
     let (mut clean, mut checkpoints) = (0, 0);
     archives.retain(|a| {
@@ -107,7 +113,7 @@ fn transition(previous: Option<&Condition>, verdict: Verdict, now: DateTime<Utc>
     let (status, reason, message) = verdict;
     Condition {
         status,
-        reason: reason.to_owned(),
+        reason: reason.into(),
         message,
         last_transition_time: previous
             .filter(|p| p.status == status)
@@ -252,7 +258,7 @@ mod tests {
             ConditionStatus::Unknown
         );
         let seen = ArchivesSeen {
-            archives: vec![archive(1, 0)],
+            archives: vec![archive(1, 0).into()],
             restores: vec![],
         };
         let second = conditions(&first, None, Some(seen), Some("k1"), None, t0());
@@ -289,7 +295,7 @@ mod tests {
             owned: true,
         };
         let seen = HostSeen {
-            volume: Some(volume),
+            volume: Some(volume.into()),
             ..HostSeen::default()
         };
         let changed = conditions(&same, Some(seen), None, None, None, later);
@@ -299,7 +305,7 @@ mod tests {
 
     #[test]
     fn archives_are_newest_first_and_bounded_but_keep_the_one_of_record() {
-        let all = (0..30).map(|n| archive(n, n as i64)).collect();
+        let all = (0..30).map(|n| Arc::new(archive(n, n as i64))).collect();
         let view = in_view(all, [Some("k2"), Some("k1")]);
         assert_eq!(view.len(), MAX_ARCHIVES + 2);
         assert_eq!(view[0].key, "k29");
@@ -314,7 +320,8 @@ mod tests {
             ..archive(n, n as i64)
         };
         let all = (0..3).map(|n| archive(n, n as i64));
-        let all = all.chain((10..40).map(checkpoint)).collect();
+        let all = all.chain((10..40).map(checkpoint));
+        let all = all.map(Arc::new).collect();
         let view = in_view(all, [None, Some("k10")]);
         assert_eq!(view.len(), 3 + MAX_CHECKPOINTS + 1);
         assert_eq!(view[0].key, "k39");
@@ -329,11 +336,11 @@ mod tests {
             archive_key: "k".into(),
         };
         let seen = HostSeen {
-            volume: Some(VolumeEvidence {
+            volume: Some(Arc::new(VolumeEvidence {
                 name: "v".into(),
                 volume_id: Some(VolumeId(Uuid::from_u128(2))),
                 owned: true,
-            }),
+            })),
             ..HostSeen::default()
         };
         let archives = ArchivesSeen {
@@ -348,17 +355,19 @@ mod tests {
             None,
             t0(),
         );
-        assert_eq!(c.evidence.restore, Some(restore(2)));
+        assert_eq!(c.evidence.restore, Some(Box::new(restore(2))));
     }
 
     #[test]
     fn a_job_that_stands_still_changes_nothing() {
-        let job = |done_bytes, second| JobEvidence {
-            op_id: OpId(Uuid::from_u128(1)),
-            stage: "packing".into(),
-            done_bytes,
-            total_bytes: 9,
-            updated_at: Some(t0() + TimeDelta::seconds(second)),
+        let job = |done_bytes, second| {
+            Box::new(JobEvidence {
+                op_id: OpId(Uuid::from_u128(1)),
+                stage: "packing".into(),
+                done_bytes,
+                total_bytes: 9,
+                updated_at: Some(t0() + TimeDelta::seconds(second)),
+            })
         };
         let seen = |previous: &Conditions, job| {
             let host = HostSeen {
@@ -389,7 +398,7 @@ mod tests {
             &Conditions::default(),
             Some(HostSeen::default()),
             Some(ArchivesSeen {
-                archives: vec![archive(1, 0)],
+                archives: vec![archive(1, 0).into()],
                 restores: vec![],
             }),
             Some("k1"),

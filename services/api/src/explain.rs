@@ -2,7 +2,10 @@
 
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
-use windlass_db::{AuditEntry, DbError, Pool, WorkspaceRecord, read::Scope};
+use windlass_db::{
+    AuditEntry, DbError, Pool, WorkspaceRecord,
+    read::{Attended, Scope},
+};
 use windlass_domain::{
     OpId, Operation, Policy, Shard,
     explain::{explain, waits_for_a_place},
@@ -40,20 +43,20 @@ pub async fn place(
     }
     let shards = pool.shards("wc").await?;
     let shard = Shard::new(Shard::of(ws.id.0, shards), shards).unwrap_or(Shard::WHOLE);
-    let Some(seen) = pool.attention(shard, Scope::Host(ws.host_id)).await? else {
-        return Ok(None);
-    };
+    let mut rows = Vec::new();
+    let of_host = Scope::Host(ws.host_id);
+    pool.attention(shard, of_host, |row| rows.push(row)).await?;
     let mut queue = Queue::default();
-    for record in &seen.records {
+    for Attended { record, now, .. } in &rows {
         let cx = Context {
             fresh: &record.fresh,
             policy,
-            now: seen.now,
+            now: *now,
             new_op: OpId(Uuid::nil()), // nothing is stored
         };
         queue.add(&record.workspace, &reconcile(&record.workspace, &cx));
     }
-    let host = seen.hosts.get(&ws.host_id).map(|h| h.name.clone());
+    let host = rows.first().map(|row| row.host.name.clone());
     Ok(queue
         .position(ws.id)
         .zip(host)

@@ -56,7 +56,7 @@ pub fn etag(generation: i64) -> String {
 /// Of the operation in progress only: the job of an earlier one says nothing about it.
 fn progress(record: &WorkspaceRecord) -> Option<v1::Progress> {
     let ws = &record.workspace;
-    let job: &JobEvidence = ws.conditions.evidence.job.as_ref()?;
+    let job: &JobEvidence = ws.conditions.evidence.job.as_deref()?;
     let current = ws.control.operation != Operation::None && ws.control.op_id == Some(job.op_id);
     current.then(|| v1::Progress {
         stage: job.stage.clone(),

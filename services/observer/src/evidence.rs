@@ -4,6 +4,8 @@
 //! Only the container and the volume of a workspace's own name count: agents act by name, and say by name what
 //! is gone.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
 use windlass_domain::{
     OpId, VolumeId, WorkspaceId,
@@ -37,7 +39,7 @@ fn time(at: Option<prost_types::Timestamp>) -> Option<DateTime<Utc>> {
 }
 
 /// A container: its labels and its name must say the same workspace.
-pub fn container(c: Container) -> Option<(WorkspaceId, ContainerEvidence)> {
+pub fn container(c: Container) -> Option<(WorkspaceId, Arc<ContainerEvidence>)> {
     let state = c.state().try_into().ok()?;
     let id = container_of(&c.name).filter(|id| c.workspace_id.parse() == Ok(*id))?;
     let health = match c.health() {
@@ -61,18 +63,18 @@ pub fn container(c: Container) -> Option<(WorkspaceId, ContainerEvidence)> {
     if evidence.has_ended() {
         evidence.exit_code = Some(c.exit_code);
     }
-    Some((id, evidence))
+    Some((id, Arc::new(evidence)))
 }
 
 /// A volume, whatever its labels say; they say whether it is owned.
-pub fn volume(v: Volume) -> Option<(WorkspaceId, VolumeEvidence)> {
+pub fn volume(v: Volume) -> Option<(WorkspaceId, Arc<VolumeEvidence>)> {
     let id = volume_of(&v.name)?;
     let evidence = VolumeEvidence {
         owned: v.workspace_id.parse() == Ok(id),
         volume_id: v.volume_id.parse::<VolumeId>().ok(),
         name: v.name,
     };
-    Some((id, evidence))
+    Some((id, Arc::new(evidence)))
 }
 
 /// The workspace in a container's name: the UUID after any prefix.
@@ -140,7 +142,7 @@ fn failed(j: Job) -> Option<FailedJob> {
 }
 
 /// A complete archive.
-pub fn archive(info: ArchiveInfo) -> Option<(WorkspaceId, ArchiveEvidence)> {
+pub fn archive(info: ArchiveInfo) -> Option<(WorkspaceId, Arc<ArchiveEvidence>)> {
     let evidence = ArchiveEvidence {
         archive_op_id: info.archive_op_id.parse().ok()?,
         key: info.key,
@@ -153,7 +155,7 @@ pub fn archive(info: ArchiveInfo) -> Option<(WorkspaceId, ArchiveEvidence)> {
         crash_consistent: info.crash_consistent,
         changed_files: info.changed_files,
     };
-    Some((info.workspace_id.parse().ok()?, evidence))
+    Some((info.workspace_id.parse().ok()?, Arc::new(evidence)))
 }
 
 /// A completed restore.

@@ -7,6 +7,7 @@
 //! - `evidence`: what agents say, as evidence
 //! - `hosts`, `mirror`: what is known of each host
 //! - `store`: what is known of the archive store, which all hosts share
+//! - `whole`: what differs where the whole is told anew
 //! - `pending`: what is to be decided about again
 //! - `account`: metrics and spans of what passes saw
 //! - `events`: engine events as hints
@@ -26,6 +27,7 @@ mod pending;
 mod rows;
 mod store;
 mod tick;
+mod whole;
 
 pub use events::Events;
 pub use tick::{Observe, Settings};

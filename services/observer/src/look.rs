@@ -5,7 +5,10 @@
 //! An agent that does not know ListChanges (v0.1.0) is looked at by its three lists. They tell the whole, and
 //! prove themselves.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use tonic::{Code, Request, Status, Streaming};
@@ -56,9 +59,9 @@ pub struct HostNews {
     /// The list behind it; `None`: it is itself a full list, made for this look.
     pub list: Option<List>,
     /// New and changed containers.
-    pub containers: Vec<(WorkspaceId, ContainerEvidence)>,
+    pub containers: Vec<(WorkspaceId, Arc<ContainerEvidence>)>,
     /// New and changed volumes.
-    pub volumes: Vec<(WorkspaceId, VolumeEvidence)>,
+    pub volumes: Vec<(WorkspaceId, Arc<VolumeEvidence>)>,
     /// New and changed jobs.
     pub jobs: Vec<(WorkspaceId, JobNews)>,
     /// Workspaces whose container is gone.
@@ -79,7 +82,7 @@ pub struct ArchiveNews {
     /// When the agent last listed the store in full, by its own clock.
     pub listed_at: Option<DateTime<Utc>>,
     /// New archives.
-    pub archives: Vec<(WorkspaceId, ArchiveEvidence)>,
+    pub archives: Vec<(WorkspaceId, Arc<ArchiveEvidence>)>,
     /// New restores.
     pub restores: Vec<(WorkspaceId, RestoreEvidence)>,
     /// Keys of archives that are gone.

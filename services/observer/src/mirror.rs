@@ -10,6 +10,7 @@ use windlass_domain::{WorkspaceId, observation::HostSeen};
 use crate::{
     evidence::JobNews,
     look::{HostNews, List},
+    whole,
 };
 
 /// The mirror of one host.
@@ -69,16 +70,10 @@ impl Mirror {
     }
 
     fn replace(&mut self, news: HostNews) -> HashSet<WorkspaceId> {
-        let before = std::mem::take(&mut self.seen);
+        let known = std::mem::take(&mut self.seen);
         (self.containers, self.volumes) = (0, 0);
         self.change(news);
-        let differs = |id: &&WorkspaceId| before.get(id) != self.seen.get(id);
-        before
-            .keys()
-            .chain(self.seen.keys())
-            .filter(differs)
-            .copied()
-            .collect()
+        whole::differing(known, &mut self.seen)
     }
 
     fn change(&mut self, news: HostNews) -> HashSet<WorkspaceId> {
@@ -134,12 +129,12 @@ impl Mirror {
 fn job_told(seen: &mut HostSeen, job: JobNews) {
     let op = match job {
         JobNews::AtWork(job) => {
-            seen.job = Some(job);
+            seen.job = Some(Box::new(job));
             return;
         }
         JobNews::Failed(failed) => {
             let op = failed.op_id;
-            seen.failed_job = Some(failed);
+            seen.failed_job = Some(Box::new(failed));
             op
         }
         JobNews::Succeeded(op) => {

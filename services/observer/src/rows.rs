@@ -52,19 +52,18 @@ impl Rows {
         if self.epoch != Some(lease.epoch) {
             *self = Self::default();
         }
-        let mut read = pool.observed_rows(lease.shard, self.token).await?;
-        if self.token.is_some_and(|token| read.token < token) {
+        let (shard, since) = (lease.shard, self.token);
+        let mut read = pool
+            .observed_rows(shard, since, |row| self.put(row))
+            .await?;
+        if since.is_some_and(|token| read.token < token) {
             tracing::warn!("the database has lost transactions: everything is read anew");
             *self = Self::default();
-            read = pool.observed_rows(lease.shard, None).await?;
+            read = pool.observed_rows(shard, None, |row| self.put(row)).await?;
         }
         self.anew |= self.token.is_none();
         self.epoch = Some(lease.epoch);
         self.token = Some(read.token);
-        for row in read.rows {
-            self.undecided.insert(row.id);
-            self.put(row);
-        }
         Ok(read.now)
     }
 
@@ -87,6 +86,7 @@ impl Rows {
 
     fn put(&mut self, row: ObservedRow) {
         let id = row.id;
+        self.undecided.insert(id);
         self.in_progress.remove(&id);
         self.awaiting.remove(&id);
         if row.gone {
@@ -99,11 +99,16 @@ impl Rows {
         if let Some(after) = row.proof_after {
             self.awaiting.insert(id, (row.host_id, after));
         }
+        // What this leader wrote comes back as it was, for one.
+        let conditions = match self.rows.get(&id) {
+            Some(known) if *known.conditions == row.conditions => Arc::clone(&known.conditions),
+            Some(_) | None => Arc::new(row.conditions),
+        };
         let row = Row {
             host_id: row.host_id,
             archive_key: row.archive_key.map(String::into_boxed_str),
             restore_key: row.restore_key.map(String::into_boxed_str),
-            conditions: Arc::new(row.conditions),
+            conditions,
             trace: row.trace.filter(|_| trace::enabled()),
         };
         self.rows.insert(id, row);
@@ -115,6 +120,13 @@ impl Rows {
             if let Some(row) = self.rows.get_mut(&id) {
                 row.conditions = conditions;
             }
+        }
+    }
+
+    /// What was observed is what is stored: it is held once, as it was observed.
+    pub fn confirmed(&mut self, id: WorkspaceId, conditions: Conditions) {
+        if let Some(row) = self.rows.get_mut(&id) {
+            row.conditions = Arc::new(conditions);
         }
     }
 
@@ -136,5 +148,63 @@ impl Rows {
     /// Hosts of which a full list is waited for, and the moments after which it has to begin.
     pub fn awaiting(&self) -> impl Iterator<Item = (HostId, DateTime<Utc>)> {
         self.awaiting.values().copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+    use windlass_domain::conditions::{Evidence, VolumeEvidence};
+
+    use super::*;
+
+    const ID: WorkspaceId = WorkspaceId(Uuid::from_u128(1));
+
+    fn sees(volume: &str) -> Conditions {
+        let volume = VolumeEvidence {
+            name: volume.to_owned(),
+            volume_id: None,
+            owned: true,
+        };
+        Conditions {
+            evidence: Evidence {
+                volume: Some(volume.into()),
+                ..Evidence::default()
+            },
+            ..Conditions::default()
+        }
+    }
+
+    fn read(conditions: Conditions) -> ObservedRow {
+        ObservedRow {
+            id: ID,
+            host_id: HostId(Uuid::from_u128(2)),
+            gone: false,
+            in_progress: false,
+            archive_key: None,
+            restore_key: None,
+            conditions,
+            proof_after: None,
+            trace: None,
+        }
+    }
+
+    #[test]
+    fn what_is_known_already_is_held_once() {
+        let mut rows = Rows::default();
+        let held = |rows: &Rows| Arc::clone(&rows.get(ID).unwrap().conditions);
+        rows.put(read(sees("v")));
+        let first = held(&rows);
+        rows.put(read(sees("v")));
+        assert!(Arc::ptr_eq(&held(&rows), &first));
+        rows.put(read(sees("w")));
+        assert_eq!(*held(&rows), sees("w"));
+
+        let seen = sees("w");
+        let volume = seen.evidence.volume.clone().unwrap();
+        rows.confirmed(ID, seen);
+        let shared = held(&rows).evidence.volume.clone().unwrap();
+        assert!(Arc::ptr_eq(&shared, &volume));
+        assert_eq!(rows.take_undecided(), [ID].into());
     }
 }

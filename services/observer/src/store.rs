@@ -21,6 +21,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -33,7 +34,7 @@ use windlass_domain::{
 };
 use windlass_proto::v1::ArchiveScope;
 
-use crate::{evidence, look::ArchiveNews};
+use crate::{evidence, look::ArchiveNews, whole};
 
 /// How long an agent that answers may be unable to tell before another one is asked.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -71,7 +72,7 @@ struct Own {
 #[derive(Clone, Debug)]
 enum Change {
     /// With whether the list has shown it.
-    Made(ArchiveEvidence, bool),
+    Made(Arc<ArchiveEvidence>, bool),
     Restored(RestoreEvidence),
     Deleted(String),
 }
@@ -144,7 +145,7 @@ impl Store {
         let own = self.own.get(&id).map_or(&[][..], Vec::as_slice);
         for Own { change, .. } in own {
             match change {
-                Change::Made(archive, false) => put_archive(&mut seen, archive.clone()),
+                Change::Made(archive, false) => put_archive(&mut seen, Arc::clone(archive)),
                 Change::Restored(restore) => put_restore(&mut seen, restore.clone()),
                 Change::Made(_, true) | Change::Deleted(_) => {}
             }
@@ -203,7 +204,7 @@ impl Store {
     }
 
     fn apply_list(&mut self, news: ArchiveNews) -> HashSet<WorkspaceId> {
-        let before = news.whole.then(|| std::mem::take(&mut self.listed));
+        let known = news.whole.then(|| std::mem::take(&mut self.listed));
         if news.whole {
             self.listed_archives = 0;
         }
@@ -223,14 +224,9 @@ impl Store {
             touched.insert(id);
             self.edit(id, |seen| put_restore(seen, restore));
         }
-        if let Some(before) = before {
-            let differs = |id: &&WorkspaceId| before.get(id) != self.listed.get(id);
-            let ids = before
-                .keys()
-                .chain(self.listed.keys())
-                .chain(self.own.keys());
-            let own = self.own.keys().copied();
-            touched = ids.filter(differs).copied().chain(own).collect();
+        if let Some(known) = known {
+            touched = whole::differing(known, &mut self.listed);
+            touched.extend(self.own.keys());
         }
         touched
     }
@@ -326,7 +322,7 @@ impl Change {
     }
 }
 
-fn put_archive(seen: &mut ArchivesSeen, archive: ArchiveEvidence) {
+fn put_archive(seen: &mut ArchivesSeen, archive: Arc<ArchiveEvidence>) {
     match seen.archives.iter_mut().find(|a| a.key == archive.key) {
         Some(known) => *known = archive,
         None => seen.archives.push(archive),

@@ -307,7 +307,9 @@ impl Observe {
                 row.restore_key.as_deref(),
                 now,
             );
-            if next != *row.conditions {
+            if next == *row.conditions {
+                self.rows.confirmed(id, next);
+            } else {
                 changed.push((id, Arc::new(next)));
             }
         }

@@ -10,7 +10,9 @@ use std::collections::{HashMap, HashSet};
 use chrono::{DateTime, Utc};
 use tracing::{Span, field::Empty};
 use windlass_db::WorkspaceRecord;
-use windlass_domain::{Control, ErrorReason, OpId, Operation, Phase, Shard, WorkspaceId, planner};
+use windlass_domain::{
+    Control, ErrorReason, OpId, Operation, Phase, Shard, Workspace, WorkspaceId, planner,
+};
 use windlass_service::{TraceContext, trace};
 
 use crate::plan::Depths;
@@ -28,11 +30,22 @@ pub struct Account {
 }
 
 /// What is counted of a workspace.
-#[derive(Debug)]
-struct Counted {
+#[derive(Clone, Copy, Debug)]
+pub struct Counted {
     phase: Phase,
     reason: Option<ErrorReason>,
     late: bool,
+}
+
+impl Counted {
+    /// Of a workspace that was read at `now`, with what it is from now on.
+    pub fn of(ws: &Workspace, next: &Control, now: DateTime<Utc>) -> Self {
+        Self {
+            phase: next.phase,
+            reason: next.error_reason,
+            late: planner::checkpoint_is_late(ws, now),
+        }
+    }
 }
 
 /// What a pass decided for a row, until it is stored.
@@ -172,26 +185,19 @@ impl Account {
     /// is late; and forgets spans of those that are gone. `looked_at` are the rows of this pass, with what
     /// they are from now on: every change of a row is looked at, and so is an overdue checkpoint, so the
     /// others are as they were. A `whole` pass begins anew.
-    pub fn census<'a>(
+    pub fn census(
         &mut self,
         shard: Shard,
-        now: DateTime<Utc>,
         whole: bool,
-        looked_at: impl Iterator<Item = (&'a WorkspaceRecord, &'a Control)>,
+        looked_at: impl Iterator<Item = (WorkspaceId, Counted)>,
     ) {
         let mut ids = HashSet::new();
         if whole {
             self.living.clear();
         }
-        for (record, control) in looked_at {
-            let id = record.workspace.id;
+        for (id, counted) in looked_at {
             ids.insert(id);
-            let counted = Counted {
-                phase: control.phase,
-                reason: control.error_reason,
-                late: planner::checkpoint_is_late(&record.workspace, now),
-            };
-            match control.phase {
+            match counted.phase {
                 Phase::Deleted => self.living.remove(&id),
                 _ => self.living.insert(id, counted),
             };

@@ -1,7 +1,8 @@
 //! The workspace controller: judges each workspace's phase, plans one operation and has the agent execute
 //! it. What is judged and planned is `windlass_domain`'s; here it is carried out.
 //!
-//! - `tick`: one pass - load rows that need attention, plan each, store what changed, then call agents
+//! - `tick`: one pass - look at rows that need attention, plan each, store what changed, then call agents
+//! - `look`: what a pass looks at, and what it keeps of that
 //! - `memory`: what a pass leaves for the next: up to where changes were seen
 //! - `plan`: what a pass decides, pure; who finds a place and who waits
 //! - `places`: how many places there are
@@ -16,6 +17,7 @@ mod account;
 mod call;
 mod dispatch;
 mod grpc;
+mod look;
 mod memory;
 mod places;
 mod plan;

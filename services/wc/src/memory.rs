@@ -11,6 +11,34 @@ use chrono::{DateTime, Utc};
 use windlass_db::read::{Scope, WatchToken};
 use windlass_domain::{Epoch, Workspace, WorkspaceId, attention, planner::Plan};
 
+/// When to look at a workspace again.
+#[derive(Clone, Copy, Debug)]
+pub enum Again {
+    /// When its row changes, or says so by its columns.
+    ByItsRow,
+    /// In the next pass: it could not be judged for good.
+    Soon,
+    /// Then, by the clock alone.
+    At(Instant),
+}
+
+impl Again {
+    /// By its plan; `now` is PostgreSQL's, and now.
+    pub fn of(ws: &Workspace, plan: &Plan, now: DateTime<Utc>) -> Self {
+        // Where a plan changes its row, the row comes back by that.
+        if attention::by_columns(ws) {
+            return Self::ByItsRow;
+        }
+        if !plan.settled {
+            return Self::Soon;
+        }
+        let ahead = plan.again_at.map(|at| (at - now).to_std());
+        let at = ahead.and_then(|ahead| Instant::now().checked_add(ahead.unwrap_or_default()));
+        // What is further ahead than a clock can tell comes with a whole look.
+        at.map_or(Self::ByItsRow, Self::At)
+    }
+}
+
 /// The memory of one leadership.
 #[derive(Debug)]
 pub struct Memory {
@@ -59,30 +87,26 @@ impl Memory {
     }
 
     /// To be told when a pass has done everything for what it looked at, and not before: what changed until
-    /// `token` is not looked at again. `now` is PostgreSQL's; `plans` are those of everything that was looked at.
-    pub fn done<'a>(
+    /// `token` is not looked at again. `looked_at` is everything that was looked at.
+    pub fn done(
         &mut self,
         whole: bool,
-        (token, now): (WatchToken, DateTime<Utc>),
-        plans: impl Iterator<Item = (&'a Workspace, &'a Plan)>,
+        token: WatchToken,
+        looked_at: impl Iterator<Item = (WorkspaceId, Again)>,
     ) {
         self.nothing(whole);
         if whole {
             self.again.clear();
         }
-        for (ws, plan) in plans {
-            self.again.remove(&ws.id);
-            // Where a plan changes its row, the row comes back by that.
-            if attention::by_columns(ws) {
-                continue;
-            }
-            if !plan.settled {
-                self.unsettled.insert(ws.id);
-            } else if let Some(ahead) = plan.again_at.map(|at| (at - now).to_std()) {
-                let ahead = ahead.unwrap_or_default();
-                // What is further ahead than a clock can tell comes with a whole look.
-                if let Some(at) = Instant::now().checked_add(ahead) {
-                    self.again.insert(ws.id, at);
+        for (id, again) in looked_at {
+            self.again.remove(&id);
+            match again {
+                Again::ByItsRow => {}
+                Again::Soon => {
+                    self.unsettled.insert(id);
+                }
+                Again::At(at) => {
+                    self.again.insert(id, at);
                 }
             }
         }

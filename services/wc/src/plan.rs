@@ -26,40 +26,80 @@ pub struct Numbers {
 /// How many operations of each kind are at work and wait.
 pub type Depths = HashMap<Operation, Depth>;
 
-/// Plans every workspace of a pass, and tells how long the queue is. All that are at work have to be among
-/// `records`.
-pub fn plan(
-    records: &[WorkspaceRecord],
-    failures: &HashMap<WorkspaceId, CallFailure>,
-    numbers: &Numbers,
-    now: DateTime<Utc>,
-) -> (Vec<Plan>, Depths) {
-    let ids = OpIds::new();
-    let mut plans: Vec<Plan> = (0..)
-        .zip(records)
-        .map(|(n, record)| {
-            let cx = Context {
-                fresh: &record.fresh,
-                policy: &numbers.policy,
-                now,
-                new_op: ids.nth(n),
-            };
-            decide(record, &cx, failures.get(&record.workspace.id))
-        })
-        .collect();
-    let mut queue = Queue::default();
-    for (record, plan) in records.iter().zip(&plans) {
-        queue.add(&record.workspace, plan);
+/// A workspace and what is planned for it.
+#[derive(Debug)]
+pub struct Planned {
+    /// The workspace.
+    pub record: WorkspaceRecord,
+    /// Its plan.
+    pub plan: Plan,
+}
+
+impl Planned {
+    /// Whether nothing is stored or called for it, and it neither holds a place nor waits for one: so nothing that
+    /// is planned for another one concerns it.
+    pub fn is_at_rest(&self) -> bool {
+        let Plan {
+            next,
+            call,
+            held_back,
+            ..
+        } = &self.plan;
+        *next == self.record.workspace.control
+            && call.is_none()
+            && held_back.is_none()
+            && !in_progress(next)
     }
-    let places = |operation| numbers.places.of(operation);
-    let depths = queue.depths(places);
-    let waiting = queue.left_waiting(places);
-    for (record, plan) in records.iter().zip(&mut plans) {
+}
+
+/// Plans the workspaces of one pass, each by itself.
+#[derive(Debug)]
+pub struct Planner<'a> {
+    policy: &'a Policy,
+    failures: &'a HashMap<WorkspaceId, CallFailure>,
+    ids: OpIds,
+}
+
+impl<'a> Planner<'a> {
+    /// `failures` are what calls have told.
+    pub fn new(policy: &'a Policy, failures: &'a HashMap<WorkspaceId, CallFailure>) -> Self {
+        Self {
+            policy,
+            failures,
+            ids: OpIds::new(),
+        }
+    }
+
+    /// Plans a workspace as it was read at `now`.
+    pub fn plan(&mut self, record: WorkspaceRecord, now: DateTime<Utc>) -> Planned {
+        let cx = Context {
+            fresh: &record.fresh,
+            policy: self.policy,
+            now,
+            new_op: self.ids.draw(),
+        };
+        let plan = decide(&record, &cx, self.failures.get(&record.workspace.id));
+        Planned { record, plan }
+    }
+}
+
+/// Has those wait that would begin something and find no place, and tells how long the queue is. All that are at
+/// work have to be among them.
+pub fn queue(planned: &mut [Planned], places: &Places) -> Depths {
+    let (depths, waiting) = {
+        let mut queue = Queue::default();
+        for Planned { record, plan } in planned.iter() {
+            queue.add(&record.workspace, plan);
+        }
+        let places = |operation| places.of(operation);
+        (queue.depths(places), queue.left_waiting(places))
+    };
+    for Planned { record, plan } in planned {
         if waiting.contains(&record.workspace.id) {
             plan.wait();
         }
     }
-    (plans, depths)
+    depths
 }
 
 /// A failure that a call told goes before everything else.
@@ -78,7 +118,8 @@ pub fn in_progress(control: &Control) -> bool {
     control.operation != Operation::None || control.op_started_at.is_some()
 }
 
-/// Ids for the operations that may begin in one pass: random, but drawn once.
+/// Ids for the operations that may begin in one pass: random, but asked for once.
+#[derive(Debug)]
 struct OpIds(u128);
 
 impl OpIds {
@@ -86,8 +127,9 @@ impl OpIds {
         Self(Uuid::new_v4().as_u128())
     }
 
-    fn nth(&self, n: u128) -> OpId {
-        let bytes = self.0.wrapping_add(n).to_be_bytes();
+    fn draw(&mut self) -> OpId {
+        let bytes = self.0.to_be_bytes();
+        self.0 = self.0.wrapping_add(1);
         OpId(Builder::from_random_bytes(bytes).into_uuid())
     }
 }

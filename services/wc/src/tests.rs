@@ -310,6 +310,28 @@ async fn whoever_takes_over_looks_at_everything_once() {
     assert_eq!(looked_at(wc.due().await), 0);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_whole_look_leaves_alone_who_is_at_rest_and_has_wait_who_finds_no_place() {
+    let db = db().await;
+    let ids = db.running(40).await;
+    db.sql(&format!(
+        "UPDATE workspaces SET desired_state = 'STANDBY' WHERE id <> '{}'",
+        ids[0]
+    ))
+    .await;
+    let mut wc = Wc::leading(&db).await;
+    let counts = wc.due().await;
+    let told = (counts.workspaces, counts.changed, counts.calls);
+    assert_eq!(told, (40, 39, 16));
+    let stopping = "SELECT count(*) FROM workspaces WHERE operation = 'STOPPING'";
+    assert_eq!(db.number(stopping).await, 16);
+    let waiting =
+        "SELECT count(*) FROM workspaces WHERE operation = 'NONE' AND op_started_at IS NOT NULL";
+    assert_eq!(db.number(waiting).await, 23);
+    let next = wc.due().await;
+    assert_eq!((next.workspaces, next.changed), (39, 0), "all but one");
+}
+
 /// The configuration with these flags.
 fn config(given: &[&str]) -> crate::Config {
     let fixed = [

@@ -1,20 +1,18 @@
-//! One pass: load the rows that need attention, plan each, store what changed, and only then call agents.
+//! One pass: look at the rows that need attention, plan each, store what changed, and only then call agents.
 //! Every change is a compare-and-set; a row that somebody changed meanwhile is planned anew by the next
 //! pass, and no call is made for it. With nothing to do a pass is one query.
 
 use std::collections::HashSet;
 
-use chrono::DateTime;
 use tracing::Span;
 use windlass_coordinator::{Channel, Hints, Lease, Pass, PassError, Refusal, Verdict};
 use windlass_db::{
     Pool,
-    read::{Attention, Scope},
+    read::Scope,
     write::wc::{ControlChange, Outcome, RecoveryNote},
 };
 use windlass_domain::{
-    Phase, WorkspaceId,
-    planner::Plan,
+    Phase, Shard, WorkspaceId,
     recover::{self, Accept},
 };
 use windlass_proto::v1::ReconcileResponse;
@@ -22,8 +20,9 @@ use windlass_proto::v1::ReconcileResponse;
 use crate::{
     account::{self, Account},
     dispatch::Dispatcher,
+    look::Look,
     memory::Memory,
-    plan::{self, Depths, Numbers},
+    plan::{self, Depths, Numbers, Planned, Planner},
 };
 
 /// What somebody asks of a pass.
@@ -111,61 +110,48 @@ impl Pass for Reconcile {
             }
         };
 
-        // Load.
+        // Load and decide.
         let scope = self.memory.scope(lease.epoch, whole, only);
         let whole = scope == Scope::Whole;
-        let Some(seen) = self.pool.attention(lease.shard, scope).await? else {
-            self.memory.nothing(whole);
-            account::tell_queue(lease.shard, &Depths::default());
-            if whole {
-                let nobody = std::iter::empty();
-                self.account
-                    .census(lease.shard, DateTime::UNIX_EPOCH, whole, nobody);
-            }
-            return match only {
-                Some(id) => Err(not_found(id)),
-                None => Ok(Verdict {
-                    report: Report::default(),
-                    active: false,
-                }),
-            };
-        };
-
-        let unreadable = u64::try_from(seen.unreadable).unwrap_or(u64::MAX);
-        metrics::counter!("windlass_wc_unreadable_rows_total").increment(unreadable);
-
-        // Decide.
         let failures = self.dispatcher.failures();
-        let (plans, depths) = plan::plan(&seen.records, &failures, &self.numbers, seen.now);
+        self.account.begin();
+        let planner = Planner::new(&self.numbers.policy, &failures);
+        let looked = Look::at(&self.pool, lease.shard, scope, planner, &mut self.account).await;
+        let mut look = match looked {
+            Ok(Some(look)) => look,
+            Ok(None) => {
+                self.dispatcher.put_back(failures.into_iter());
+                return self.nobody(lease.shard, whole, only);
+            }
+            Err(error) => {
+                self.dispatcher.put_back(failures.into_iter());
+                return Err(error.into());
+            }
+        };
+        let unreadable = u64::try_from(look.seen.unreadable).unwrap_or(u64::MAX);
+        metrics::counter!("windlass_wc_unreadable_rows_total").increment(unreadable);
+        let depths = plan::queue(&mut look.planned, &self.numbers.places);
 
         // Act.
         let mut report = Report::default();
-        self.account.begin();
-        let decided = seen.records.iter().zip(&plans);
-        let spans: Vec<_> = decided
-            .clone()
-            .map(|(record, plan)| self.account.decided(record, &plan.next, seen.now))
+        report.counts.workspaces = look.len() as u32;
+        let planned = look.planned.iter();
+        let spans: Vec<_> = planned
+            .map(|p| self.account.decided(&p.record, &p.plan.next, look.seen.now))
             .collect();
-        let stored = self.store(lease, &seen, &plans, &mut report).await;
+        let stored = self.store(lease, &look.planned, &mut report).await;
         // A failure is counted once it is stored.
         let counted = |id: &WorkspaceId| stored.as_ref().is_ok_and(|left| !left.contains(id));
         let lost = failures.into_iter().filter(|(id, _)| !counted(id));
         self.dispatcher.put_back(lost);
         let held_back = stored?;
         self.account.stored(&held_back);
-        let counted = decided.map(|(record, plan)| (record, &plan.next));
-        self.account.census(lease.shard, seen.now, whole, counted);
+        let counted = look.noted().map(|noted| (noted.id, noted.counted));
+        self.account.census(lease.shard, whole, counted);
         account::tell_queue(lease.shard, &depths);
-        self.call(
-            lease,
-            &seen,
-            plans.iter().zip(spans),
-            &held_back,
-            &mut report,
-        );
-        let workspaces = seen.records.iter().map(|r| &r.workspace);
-        self.memory
-            .done(whole, (seen.token, seen.now), workspaces.zip(&plans));
+        self.call(lease, &look, spans, &held_back, &mut report);
+        let again = look.noted().map(|noted| (noted.id, noted.again));
+        self.memory.done(whole, look.seen.token, again);
         if let Some(id) = only {
             let record = self.pool.workspace(id).await?;
             let living = record.filter(|r| r.workspace.control.phase != Phase::Deleted);
@@ -173,7 +159,8 @@ impl Pass for Reconcile {
             report.phase = Some(phase.ok_or_else(|| not_found(id))?);
         }
         Ok(Verdict {
-            active: report.counts.changed > 0 || plans.iter().any(|p| plan::in_progress(&p.next)),
+            active: report.counts.changed > 0
+                || look.planned.iter().any(|p| plan::in_progress(&p.plan.next)),
             report,
         })
     }
@@ -184,18 +171,39 @@ impl Pass for Reconcile {
 }
 
 impl Reconcile {
+    /// There is nothing to look at.
+    fn nobody(
+        &mut self,
+        shard: Shard,
+        whole: bool,
+        only: Option<WorkspaceId>,
+    ) -> Result<Verdict<Report>, PassError> {
+        self.memory.nothing(whole);
+        account::tell_queue(shard, &Depths::default());
+        if whole {
+            self.account.census(shard, whole, std::iter::empty());
+        }
+        match only {
+            Some(id) => Err(not_found(id)),
+            None => Ok(Verdict {
+                report: Report::default(),
+                active: false,
+            }),
+        }
+    }
+
     /// Makes the calls of what is stored. Those that are on their way already are not made again.
-    fn call<'a>(
+    fn call(
         &mut self,
         lease: &Lease,
-        seen: &Attention,
-        plans: impl Iterator<Item = (&'a Plan, Option<Span>)>,
+        look: &Look,
+        spans: Vec<Option<Span>>,
         held_back: &HashSet<WorkspaceId>,
         report: &mut Report,
     ) {
-        for (record, (plan, span)) in seen.records.iter().zip(plans) {
+        for (Planned { record, plan }, span) in look.planned.iter().zip(spans) {
             let ws = &record.workspace;
-            let (Some(call), Some(host)) = (&plan.call, seen.hosts.get(&ws.host_id)) else {
+            let (Some(call), Some(host)) = (&plan.call, look.hosts.get(&ws.host_id)) else {
                 continue;
             };
             if !held_back.contains(&ws.id)
@@ -212,17 +220,13 @@ impl Reconcile {
     async fn store(
         &self,
         lease: &Lease,
-        seen: &Attention,
-        plans: &[Plan],
+        planned: &[Planned],
         report: &mut Report,
     ) -> Result<HashSet<WorkspaceId>, PassError> {
-        report.counts.workspaces = seen.records.len() as u32;
-        let changes: Vec<_> = seen
-            .records
+        let changes: Vec<_> = planned
             .iter()
-            .zip(plans)
-            .filter(|(record, plan)| plan.next != record.workspace.control)
-            .map(|(record, plan)| ControlChange::new(&record.workspace, plan.next.clone()))
+            .filter(|p| p.plan.next != p.record.workspace.control)
+            .map(|p| ControlChange::new(&p.record.workspace, p.plan.next.clone()))
             .collect();
         let mut held_back = HashSet::new();
         if changes.is_empty() {

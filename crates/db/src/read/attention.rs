@@ -10,20 +10,19 @@
 //!
 //! Rows, PostgreSQL's time and the token of the next look are of one snapshot. As in the watch feed
 //! (docs/adr/006) the token is the oldest transaction still running: a row may be seen twice, none is missed.
-//! A whole look comes in pages, so that not all rows are in memory twice. The token is that of the first: what
-//! changes in a page that was read is seen again. The time is that of the last.
+//! A whole look comes in pages. The token is that of the first: what changes in a page that was read is seen again.
+//! Rows are handed over one by one, so that nobody needs to hold them all.
 //!
 //! A row that this version cannot read is told of and left out: it stands in no other's way.
 
-use std::collections::HashMap;
-
 use chrono::{DateTime, Utc};
 use diesel::{
-    ExpressionMethods, QueryDsl, SelectableHelper,
+    ExpressionMethods, QueryDsl, QueryResult, SelectableHelper,
     dsl::sql,
     sql_types::{Array, BigInt, Bool, Timestamptz, Uuid as SqlUuid},
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use futures::{Stream, TryStreamExt};
 use uuid::Uuid;
 use windlass_domain::{HostId, Shard, WorkspaceId};
 
@@ -47,13 +46,20 @@ pub enum Scope<'a> {
     Host(HostId),
 }
 
-/// Rows and what belongs to them.
+/// A row and what belongs to it.
 #[derive(Clone, Debug)]
+pub struct Attended {
+    /// The row.
+    pub record: WorkspaceRecord,
+    /// Its host.
+    pub host: HostRef,
+    /// PostgreSQL's time when it was read.
+    pub now: DateTime<Utc>,
+}
+
+/// What there is to know of a look beside its rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Attention {
-    /// The rows.
-    pub records: Vec<WorkspaceRecord>,
-    /// Name and agent's address of each of their hosts.
-    pub hosts: HashMap<HostId, HostRef>,
     /// PostgreSQL's time when they, or the last page of them, were read.
     pub now: DateTime<Utc>,
     /// Where the next look goes on.
@@ -80,65 +86,60 @@ type Row = (
     (DateTime<Utc>, i64),
 );
 
-/// Rows of a whole look in one statement: some ten megabytes.
+/// Rows of a whole look in one statement: some megabytes.
 const PAGE: usize = 5_000;
 
 impl Pool {
-    /// The living workspaces of `shard` in `scope`, in one statement; of a whole look, in one for each page. `None`:
-    /// there is none, and the token of the last look still stands.
-    pub async fn attention(&self, shard: Shard, scope: Scope<'_>) -> Result<Option<Attention>> {
+    /// Hands over the living workspaces of `shard` in `scope`. They are of one statement; those of a whole look, of
+    /// one for each page. `None`: there is none, and the token of the last look still stands.
+    pub async fn attention(
+        &self,
+        shard: Shard,
+        scope: Scope<'_>,
+        mut each: impl FnMut(Attended),
+    ) -> Result<Option<Attention>> {
         let mut conn = self.get().await?;
         let mut attention: Option<Attention> = None;
         let mut after = None;
         loop {
-            let rows = page(&mut conn, shard, scope, after).await?;
-            let Some((last, .., (now, xmin))) = rows.last() else {
-                break;
-            };
-            after = Some(last.id);
-            let (now, token) = (*now, WatchToken(*xmin));
-            let goes_on = scope == Scope::Whole && rows.len() == PAGE;
-            let so_far = attention.get_or_insert_with(|| Attention {
-                records: Vec::new(),
-                hosts: HashMap::new(),
-                now,
-                token,
-                unreadable: 0,
-            });
-            // No earlier than what any row tells.
-            so_far.now = now;
-            so_far.add(rows);
-            if !goes_on {
-                break;
-            }
-        }
-        Ok(attention)
-    }
-}
-
-impl Attention {
-    fn add(&mut self, rows: Vec<Row>) {
-        for (row, owner, host, archives, (name, address), _) in rows {
-            let id = HostId(row.host_id);
-            self.hosts.entry(id).or_insert(HostRef { name, address });
-            match WorkspaceRecord::from_row((row, owner, host, archives)) {
-                Ok(record) => self.records.push(record),
-                Err(error) => {
-                    tracing::error!(%error, "a workspace cannot be read: nothing is done for it");
-                    self.unreadable += 1;
+            let mut rows = rows(&mut conn, shard, scope, after).await?;
+            let mut read = 0;
+            while let Some(row) = rows.try_next().await? {
+                let (row, owner, host, archives, (name, address), (now, xmin)) = row;
+                after = Some(row.id);
+                read += 1;
+                let so_far = attention.get_or_insert(Attention {
+                    now,
+                    token: WatchToken(xmin),
+                    unreadable: 0,
+                });
+                so_far.now = now;
+                match WorkspaceRecord::from_row((row, owner, host, archives)) {
+                    Ok(record) => each(Attended {
+                        record,
+                        host: HostRef { name, address },
+                        now,
+                    }),
+                    Err(error) => {
+                        tracing::error!(%error, "a workspace cannot be read: nothing is done for it");
+                        so_far.unreadable += 1;
+                    }
                 }
+            }
+            if scope != Scope::Whole || read < PAGE {
+                return Ok(attention);
             }
         }
     }
 }
 
 /// The rows in `scope`; of a whole look the first ones `after` this id, in order.
-async fn page(
+async fn rows(
     conn: &mut AsyncPgConnection,
     shard: Shard,
     scope: Scope<'_>,
     after: Option<Uuid>,
-) -> Result<Vec<Row>> {
+) -> Result<impl Stream<Item = QueryResult<Row>> + Unpin> {
     let mut query = workspaces::table
         .inner_join(users::table)
         .inner_join(hosts::table)
@@ -183,5 +184,5 @@ async fn page(
             .bind::<SqlUuid, _>(host.0),
         ),
     };
-    Ok(query.prepared().load(conn).await?)
+    Ok(query.prepared().load_stream::<Row>(conn).await?)
 }

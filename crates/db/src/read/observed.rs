@@ -1,13 +1,16 @@
 //! What observer reads in a pass: the rows that changed since the last one, as it needs them, and the hosts.
 //! Two statements, whatever there is; the rows are found as those of the watch feed are (see `watch`), so
 //! that none is missed and an idle pass reads none. PostgreSQL's clock comes with them.
+//!
+//! Rows are handed over one by one, so that nobody needs to hold them all.
 
 use chrono::{DateTime, Utc};
 use diesel::{
-    QueryableByName,
+    QueryResult, QueryableByName,
     sql_types::{BigInt, Bool, Nullable, Text, Timestamptz, Uuid as SqlUuid},
 };
 use diesel_async::RunQueryDsl;
+use futures::{Stream, TryStreamExt};
 use uuid::Uuid;
 use windlass_domain::{
     Conditions, Home, HostId, Operation, Phase, Shard, WorkspaceId, observation::proof::Subject,
@@ -70,12 +73,10 @@ impl ObservedTrace {
     }
 }
 
-/// What changed.
-#[derive(Clone, Debug)]
-pub struct ObservedRows {
-    /// Changed rows.
-    pub rows: Vec<ObservedRow>,
-    /// Where to go on. Lower than what was asked from only if the database lost transactions: then `rows` is
+/// Up to where rows were read.
+#[derive(Clone, Copy, Debug)]
+pub struct ObservedUntil {
+    /// Where to go on. Lower than what was asked from only if the database lost transactions: then the rows are
     /// void, and everything has to be read anew.
     pub token: WatchToken,
     /// PostgreSQL's clock before the rows were read.
@@ -171,39 +172,50 @@ macro_rules! lines {
 }
 
 impl Pool {
-    /// Rows of hosts in a shard that changed at or after `since`; `None`: every one that is not gone for good.
+    /// Hands over the rows of hosts in a shard that changed at or after `since`; `None`: every one that is not gone
+    /// for good. After an error some may have been.
     pub async fn observed_rows(
         &self,
         shard: Shard,
         since: Option<WatchToken>,
-    ) -> Result<ObservedRows> {
+        each: impl FnMut(ObservedRow),
+    ) -> Result<ObservedUntil> {
         match since {
-            Some(token) => self.changed_rows(shard, token).await,
-            None => self.all_rows(shard).await,
+            Some(token) => self.changed_rows(shard, token, each).await,
+            None => self.all_rows(shard, each).await,
         }
     }
 
     /// Those of other shards are read as gone: one may just have moved there.
-    async fn changed_rows(&self, shard: Shard, since: WatchToken) -> Result<ObservedRows> {
+    async fn changed_rows(
+        &self,
+        shard: Shard,
+        since: WatchToken,
+        mut each: impl FnMut(ObservedRow),
+    ) -> Result<ObservedUntil> {
         let mut conn = self.get().await?;
-        let lines: Vec<Line> = diesel::sql_query(lines!(
+        let lines = diesel::sql_query(lines!(
             "(workspace_changes AS c JOIN workspaces AS w ON w.id = c.workspace_id) ON c.change_xid >= $1"
         ))
             .bind::<BigInt, _>(since.0)
             .prepared()
-            .load(&mut conn)
+            .load_stream::<Line>(&mut conn)
             .await?;
-        read(lines, shard)
+        Ok(read(lines, shard, &mut each).await?.until)
     }
 
     /// In pages, so that it takes little memory. Horizon and clock are those of the first page: what changes
     /// meanwhile is seen once more.
-    async fn all_rows(&self, shard: Shard) -> Result<ObservedRows> {
-        let mut all: Option<ObservedRows> = None;
+    async fn all_rows(
+        &self,
+        shard: Shard,
+        mut each: impl FnMut(ObservedRow),
+    ) -> Result<ObservedUntil> {
+        let mut first = None;
         let mut after = Uuid::nil();
         loop {
             let mut conn = self.get().await?;
-            let lines: Vec<Line> = diesel::sql_query(format!(
+            let lines = diesel::sql_query(format!(
                 lines!(
                     "(SELECT * FROM workspaces WHERE phase <> 'DELETED' AND id > $1 AND {}
                       ORDER BY id LIMIT $2) AS w ON true ORDER BY w.id"
@@ -212,26 +224,13 @@ impl Pool {
             ))
             .bind::<SqlUuid, _>(after)
             .bind::<BigInt, _>(PAGE)
-            .load(&mut conn)
+            .load_stream::<Line>(&mut conn)
             .await?;
-            let page = read(lines, shard)?;
-            let last = page.rows.last().map(|row| row.id.0);
-            let is_full = page.rows.len() as i64 == PAGE;
-            let all = match &mut all {
-                None => all.insert(page),
-                Some(all) => {
-                    all.rows.extend(page.rows);
-                    all
-                }
-            };
-            match last.filter(|_| is_full) {
+            let page = read(lines, shard, &mut each).await?;
+            let until = *first.get_or_insert(page.until);
+            match page.last.filter(|_| page.rows == PAGE) {
                 Some(last) => after = last,
-                None => {
-                    return Ok(ObservedRows {
-                        rows: std::mem::take(&mut all.rows),
-                        ..*all
-                    });
-                }
+                None => return Ok(until),
             }
         }
     }
@@ -288,18 +287,38 @@ impl Pool {
     }
 }
 
-fn read(lines: Vec<Line>, shard: Shard) -> Result<ObservedRows> {
-    let first = lines.as_slice().first().ok_or_else(|| DbError::Corrupt {
+/// What one statement answered.
+struct Page {
+    until: ObservedUntil,
+    rows: i64,
+    last: Option<Uuid>,
+}
+
+async fn read(
+    mut lines: impl Stream<Item = QueryResult<Line>> + Unpin,
+    shard: Shard,
+    each: &mut impl FnMut(ObservedRow),
+) -> Result<Page> {
+    let mut page: Option<Page> = None;
+    while let Some(line) = lines.try_next().await? {
+        let page = page.get_or_insert(Page {
+            until: ObservedUntil {
+                token: WatchToken(line.xmin),
+                now: line.now,
+            },
+            rows: 0,
+            last: None,
+        });
+        if line.id.is_some() {
+            page.rows += 1;
+            page.last = line.id;
+            each(line.row(shard)?);
+        }
+    }
+    page.ok_or_else(|| DbError::Corrupt {
         id: "workspaces".to_owned(),
         what: "no horizon".to_owned(),
-    })?;
-    let (token, now) = (WatchToken(first.xmin), first.now);
-    let rows = lines
-        .into_iter()
-        .filter(|line| line.id.is_some())
-        .map(|line| line.row(shard))
-        .collect::<Result<_>>()?;
-    Ok(ObservedRows { rows, token, now })
+    })
 }
 
 impl Line {

@@ -4,23 +4,30 @@
 use std::collections::HashSet;
 
 use windlass_db::Pool;
-use windlass_db::read::{Scope, WatchToken};
+use windlass_db::read::{Attended, Attention, Scope, WatchToken};
 use windlass_domain::{Shard, WorkspaceId, attention};
 
 use crate::common::{Db, db};
 
 const NEVER: WatchToken = WatchToken(i64::MAX);
 
+async fn look(pool: &Pool, scope: Scope<'_>) -> (Vec<Attended>, Option<Attention>) {
+    let mut rows = Vec::new();
+    let seen = pool.attention(Shard::WHOLE, scope, |row| rows.push(row));
+    let seen = seen.await.unwrap();
+    (rows, seen)
+}
+
+fn ids_of(rows: &[Attended]) -> Vec<WorkspaceId> {
+    rows.iter().map(|row| row.record.workspace.id).collect()
+}
+
 async fn found(pool: &Pool, scope: Scope<'_>) -> (HashSet<WorkspaceId>, Option<WatchToken>) {
-    match pool.attention(Shard::WHOLE, scope).await.unwrap() {
-        None => (HashSet::new(), None),
-        Some(seen) => {
-            let ids: Vec<_> = seen.records.iter().map(|r| r.workspace.id).collect();
-            let set: HashSet<_> = ids.iter().copied().collect();
-            assert_eq!(set.len(), ids.len(), "each row once");
-            (set, Some(seen.token))
-        }
-    }
+    let (rows, seen) = look(pool, scope).await;
+    let ids = ids_of(&rows);
+    let set: HashSet<_> = ids.iter().copied().collect();
+    assert_eq!(set.len(), ids.len(), "each row once");
+    (set, seen.map(|seen| seen.token))
 }
 
 async fn at_rest(db: &Db, name: &str) -> WorkspaceId {
@@ -48,15 +55,15 @@ async fn what_changed_what_is_not_at_rest_and_what_is_asked_for() {
     assert_eq!(all, HashSet::from([changed, asked, other, busy]));
     let token = token.unwrap();
 
-    let seen = pool
-        .attention(Shard::WHOLE, Scope::Whole)
-        .await
-        .unwrap()
-        .unwrap();
+    let (rows, seen) = look(&pool, Scope::Whole).await;
     let host = db.host("h1").await;
-    assert_eq!(seen.hosts[&host].name, "h1");
-    assert_eq!(seen.hosts[&host].address, "http://127.0.0.1:1");
-    let now = pool.now().await.unwrap();
+    for row in rows {
+        assert_eq!(row.record.workspace.host_id, host);
+        assert_eq!(row.host.name, "h1");
+        assert_eq!(row.host.address, "http://127.0.0.1:1");
+        assert_eq!(Some(row.now), seen.map(|seen| seen.now));
+    }
+    let (now, seen) = (pool.now().await.unwrap(), seen.unwrap());
     assert!((now - seen.now).num_seconds() < 60 && seen.now <= now);
 
     let ids = [asked, gone];
@@ -124,9 +131,8 @@ async fn a_row_that_cannot_be_read_stands_in_no_others_way() {
         .workspace("bad", r#"conditions = '{"evidence": "none"}'"#)
         .await;
     for scope in [Scope::Whole, Scope::Since(NEVER, &[good, bad])] {
-        let seen = pool.attention(Shard::WHOLE, scope).await.unwrap().unwrap();
-        let ids: Vec<_> = seen.records.iter().map(|r| r.workspace.id).collect();
-        assert_eq!((ids, seen.unreadable), (vec![good], 1));
+        let (rows, seen) = look(&pool, scope).await;
+        assert_eq!((ids_of(&rows), seen.unwrap().unreadable), (vec![good], 1));
     }
     assert!(pool.workspace(bad).await.is_err());
 }
@@ -170,19 +176,14 @@ async fn the_trigger_and_the_domain_mean_the_same_rows() {
     )
     .await;
     let pool = db.pool("wc");
-    let seen = pool
-        .attention(Shard::WHOLE, Scope::Whole)
-        .await
-        .unwrap()
-        .unwrap();
-    assert!(seen.records.len() > 1_000);
-    let meant: HashSet<_> = seen
-        .records
-        .iter()
-        .filter(|r| attention::by_columns(&r.workspace))
-        .map(|r| r.workspace.id)
+    let (rows, _) = look(&pool, Scope::Whole).await;
+    assert!(rows.len() > 1_000);
+    let workspaces = rows.iter().map(|row| &row.record.workspace);
+    let meant: HashSet<_> = workspaces
+        .filter(|ws| attention::by_columns(ws))
+        .map(|ws| ws.id)
         .collect();
-    assert!(meant.len() < seen.records.len());
+    assert!(meant.len() < rows.len());
     assert_eq!(found(&pool, Scope::Since(NEVER, &[])).await.0, meant);
     let host = db.host("h1").await;
     assert_eq!(found(&pool, Scope::Host(host)).await.0, meant);
@@ -204,13 +205,9 @@ async fn no_look_reads_the_whole_table() {
     .await;
     db.sql("VACUUM ANALYZE workspaces, workspace_changes").await;
     let reader = db.pool("wc");
-    let seen = reader
-        .attention(Shard::WHOLE, Scope::Whole)
-        .await
-        .unwrap()
-        .unwrap();
-    assert_eq!(seen.records.len(), 20_000);
-    let asked: Vec<_> = seen.records[..50].iter().map(|r| r.workspace.id).collect();
+    let (rows, seen) = look(&reader, Scope::Whole).await;
+    assert_eq!(rows.len(), 20_000);
+    let (asked, token) = (ids_of(&rows[..50]), seen.unwrap().token);
     drop(reader);
     let reads = async || -> (u64, u64) {
         let row = "SELECT sum(seq_scan) || ' ' || sum(idx_scan) FROM pg_stat_user_tables
@@ -233,7 +230,7 @@ async fn no_look_reads_the_whole_table() {
     let host = db.host("h1").await;
     for _ in 0..LOOKS {
         assert_eq!(found(&pool, Scope::Since(NEVER, &[])).await.0.len(), 20);
-        let some = found(&pool, Scope::Since(seen.token, &asked)).await.0.len();
+        let some = found(&pool, Scope::Since(token, &asked)).await.0.len();
         assert!((50..=70).contains(&some), "{some}");
         assert_eq!(found(&pool, Scope::Host(host)).await.0.len(), 20);
     }

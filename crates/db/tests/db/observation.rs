@@ -4,10 +4,21 @@ use std::sync::Arc;
 
 use chrono::TimeDelta;
 use uuid::Uuid;
-use windlass_db::write::observer::{Noted, Observation};
+use windlass_db::{
+    Pool,
+    read::{ObservedRow, ObservedUntil, WatchToken},
+    write::observer::{Noted, Observation},
+};
 use windlass_domain::{Conditions, HostId, Shard, WorkspaceId, observation};
 
 use crate::common::db;
+
+async fn read(pool: &Pool, since: Option<WatchToken>) -> (Vec<ObservedRow>, ObservedUntil) {
+    let mut rows = Vec::new();
+    let reading = pool.observed_rows(Shard::WHOLE, since, |row| rows.push(row));
+    let until = reading.await.unwrap();
+    (rows, until)
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pass_writes_what_changed_and_when_that_was_seen() {
@@ -105,15 +116,12 @@ async fn nothing_to_say_is_no_statement_and_bulk_is_few() {
     assert_eq!(windlass_db::statements(), before);
 
     // In pages; after that only what changed, with the clock, also if that is nothing.
-    let all = pool.observed_rows(Shard::WHOLE, None).await.unwrap();
-    assert_eq!(all.rows.len(), 6_000);
+    let (rows, all) = read(&pool, None).await;
+    assert_eq!(rows.len(), 6_000);
     // Two pages; a connection that is used again is asked first whether it lives.
     assert!((2..=4).contains(&(windlass_db::statements() - before)));
-    let idle = pool
-        .observed_rows(Shard::WHOLE, Some(all.token))
-        .await
-        .unwrap();
-    assert_eq!(idle.rows.len(), 0);
+    let (none, idle) = read(&pool, Some(all.token)).await;
+    assert_eq!(none.len(), 0);
     assert!(idle.now > all.now && idle.token >= all.token);
 
     let conditions = Arc::new(observation::conditions(
@@ -125,23 +133,16 @@ async fn nothing_to_say_is_no_statement_and_bulk_is_few() {
         all.now,
     ));
     let pass = Observation {
-        changed: all
-            .rows
-            .iter()
-            .map(|r| (r.id, conditions.clone()))
-            .collect(),
+        changed: rows.iter().map(|r| (r.id, conditions.clone())).collect(),
         ..Observation::default()
     };
     let before = windlass_db::statements();
     assert_eq!(pool.store_observation(&lease, pass).await.unwrap(), 6_000);
     // begin, fence, two of the rows and the locks before each, commit; and the connection.
     assert!((7..=8).contains(&(windlass_db::statements() - before)));
-    let changed = pool
-        .observed_rows(Shard::WHOLE, Some(idle.token))
-        .await
-        .unwrap();
-    assert_eq!(changed.rows.len(), 6_000);
-    assert!(changed.rows.iter().all(|r| r.conditions == *conditions));
+    let (changed, _) = read(&pool, Some(idle.token)).await;
+    assert_eq!(changed.len(), 6_000);
+    assert!(changed.iter().all(|r| r.conditions == *conditions));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -155,9 +156,8 @@ async fn a_row_is_read_as_far_as_the_observer_needs_it() {
              operation = 'STARTING', op_id = gen_random_uuid()",
         )
         .await;
-    let read = async |since| pool.observed_rows(Shard::WHOLE, since).await.unwrap();
-    let first = read(None).await;
-    let row = &first.rows[0];
+    let (rows, first) = read(&pool, None).await;
+    let row = &rows[0];
     assert_eq!((row.id, row.host_id), (id, db.host("h1").await));
     assert!(row.in_progress && !row.gone);
     assert_eq!(row.archive_key.as_deref(), Some("k1"));
@@ -169,21 +169,21 @@ async fn a_row_is_read_as_far_as_the_observer_needs_it() {
         "restore_applied = restore_request, operation = 'NONE', op_id = NULL",
     )
     .await;
-    let second = read(Some(first.token)).await;
-    assert_eq!(second.rows.len(), 1);
-    assert!(!second.rows[0].in_progress);
-    assert_eq!(second.rows[0].restore_key, None);
+    let (rows, second) = read(&pool, Some(first.token)).await;
+    assert_eq!(rows.len(), 1);
+    assert!(!rows[0].in_progress);
+    assert_eq!(rows[0].restore_key, None);
 
     let since = "phase_changed_at = '2026-01-05T00:00:05Z', observed_at = now()";
     let deleting =
         format!("phase = 'DELETING', desired_state = 'DELETED', deleted_at = now(), {since}");
     db.set(id, &deleting).await;
-    let third = read(Some(second.token)).await;
-    let after = third.rows[0].proof_after.unwrap();
+    let (rows, third) = read(&pool, Some(second.token)).await;
+    let after = rows[0].proof_after.unwrap();
     assert_eq!(after.to_rfc3339(), "2026-01-05T00:00:05+00:00");
 
     db.set(id, "phase = 'DELETED'").await;
-    let gone = read(Some(third.token)).await;
-    assert!(gone.rows[0].gone);
-    assert!(read(None).await.rows.is_empty());
+    let (gone, _) = read(&pool, Some(third.token)).await;
+    assert!(gone[0].gone);
+    assert!(read(&pool, None).await.0.is_empty());
 }

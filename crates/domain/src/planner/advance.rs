@@ -180,7 +180,7 @@ fn is_queued(ws: &Workspace) -> bool {
 
 /// The job of the operation in progress, as long as the agent tells of one.
 fn job_of(ws: &Workspace) -> Option<&JobEvidence> {
-    let job = ws.conditions.evidence.job.as_ref();
+    let job = ws.conditions.evidence.job.as_deref();
     job.filter(|job| Some(job.op_id) == ws.control.op_id)
 }
 

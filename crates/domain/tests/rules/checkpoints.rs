@@ -32,11 +32,11 @@ fn one_begins_when_the_newest_archive_of_the_home_is_older_than_the_interval() {
     let since = |at| due().edit(|w| w.control.phase_changed_at = t(at));
     let other = |w: Workspace| {
         w.sees_checkpoint(OTHER, 9_999)
-            .edit(|w| w.conditions.evidence.archives[0].volume_id = Some(vol(OTHER)))
+            .edit(|w| seen_archive(w).volume_id = Some(vol(OTHER)))
     };
     let clean = |w: Workspace| {
         w.sees_checkpoint(OTHER, 9_901)
-            .edit(|w| w.conditions.evidence.archives[0].crash_consistent = false)
+            .edit(|w| seen_archive(w).crash_consistent = false)
     };
     let table = [
         (true, "never archived, running for long", due()),

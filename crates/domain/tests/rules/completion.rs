@@ -13,7 +13,7 @@ fn ends(w: &Workspace) -> bool {
 }
 
 fn unowned(w: Workspace) -> Workspace {
-    w.edit(|w| w.conditions.evidence.volume.as_mut().unwrap().owned = false)
+    w.edit(|w| seen_volume(w).owned = false)
 }
 
 fn no_volume(w: Workspace) -> Workspace {

@@ -118,7 +118,7 @@ fn with_discard_home_container_then_volume() {
         check(row, w.deleted(true), operation, action);
     }
     let unlabelled = ws().standby().deleted(true).edit(|w| {
-        w.conditions.evidence.volume.as_mut().unwrap().owned = false;
+        seen_volume(w).owned = false;
     });
     let any = Some(Action::DiscardVolume { volume_id: None });
     check(

@@ -1,5 +1,7 @@
 //! `reconcile` of what it planned, with nothing new, plans the same: a property over random states.
 
+use std::sync::Arc;
+
 use proptest::prelude::*;
 use uuid::Uuid;
 use windlass_domain::{
@@ -43,15 +45,16 @@ fn seen() -> impl Strategy<Value = Workspace> {
             let mut w = ws();
             if let Some((n, owned)) = volume {
                 let (name, volume_id) = ("v".into(), Some(vol(n)));
-                w.conditions.evidence.volume = Some(VolumeEvidence {
+                let volume = VolumeEvidence {
                     name,
                     volume_id,
                     owned,
-                });
+                };
+                w.conditions.evidence.volume = Some(volume.into());
             }
             if let Some((state, own, attempt)) = container {
                 w = w.sees_container(state);
-                let c = w.conditions.evidence.container.as_mut().unwrap();
+                let c = seen_container(&mut w);
                 c.op_id = Some(op(if own { OP } else { OTHER }));
                 c.attempt = attempt;
             }
@@ -142,7 +145,7 @@ pub fn any_workspace() -> impl Strategy<Value = Workspace> {
                     .take()
                     .filter(|f| !waits || f.attempt < count);
                 if let Some(k) = evidence.container.as_mut().filter(|_| waits) {
-                    k.attempt = count - 1;
+                    Arc::make_mut(k).attempt = count - 1;
                 }
                 w
             },

@@ -169,7 +169,7 @@ fn only_a_volume_that_is_no_home_makes_room() {
             replaces,
         }),
     );
-    let unlabelled = w.edit(|w| w.conditions.evidence.volume.as_mut().unwrap().owned = false);
+    let unlabelled = w.edit(|w| seen_volume(w).owned = false);
     check("not ours", &unlabelled, O::Restoring, restore());
     // The operation's own volume is what it makes.
     let own = plan(

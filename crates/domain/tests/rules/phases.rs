@@ -34,11 +34,11 @@ fn check(table: Vec<(&str, Workspace, Is)>) {
 }
 
 fn unlabelled(w: Workspace) -> Workspace {
-    w.edit(|w| w.conditions.evidence.volume.as_mut().unwrap().owned = false)
+    w.edit(|w| seen_volume(w).owned = false)
 }
 
 fn with_health(w: Workspace, health: Health) -> Workspace {
-    w.edit(|w| w.conditions.evidence.container.as_mut().unwrap().health = Some(health))
+    w.edit(|w| seen_container(w).health = Some(health))
 }
 
 fn archives_unknown(w: Workspace) -> Workspace {

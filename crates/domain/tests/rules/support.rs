@@ -1,6 +1,8 @@
 //! Builds workspaces in one line each. Now is second 10,000; observations are of second 9,999 unless a
 //! test says otherwise.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 use windlass_domain::{
@@ -69,6 +71,21 @@ pub fn checkpoint(n: u128, at: i64) -> ArchiveEvidence {
     }
 }
 
+/// The volume that is observed, to be changed.
+pub fn seen_volume(w: &mut Workspace) -> &mut VolumeEvidence {
+    Arc::make_mut(w.conditions.evidence.volume.as_mut().unwrap())
+}
+
+/// The container that is observed, to be changed.
+pub fn seen_container(w: &mut Workspace) -> &mut ContainerEvidence {
+    Arc::make_mut(w.conditions.evidence.container.as_mut().unwrap())
+}
+
+/// The newest archive that is observed, to be changed.
+pub fn seen_archive(w: &mut Workspace) -> &mut ArchiveEvidence {
+    Arc::make_mut(&mut w.conditions.evidence.archives[0])
+}
+
 /// A workspace just created, observed once, that should run.
 pub fn ws() -> Workspace {
     Workspace {
@@ -129,18 +146,24 @@ pub trait Words: Build + Sized {
     /// The volume of this id is observed.
     fn sees_volume(self, n: u128) -> Workspace {
         self.edit(|w| {
-            w.conditions.evidence.volume = Some(VolumeEvidence {
+            let volume = VolumeEvidence {
                 name: "v".into(),
                 volume_id: Some(vol(n)),
                 owned: true,
-            });
+            };
+            w.conditions.evidence.volume = Some(volume.into());
         })
     }
     fn sees_archive(self, n: u128) -> Workspace {
-        self.edit(|w| w.conditions.evidence.archives.insert(0, archive(n)))
+        self.edit(|w| w.conditions.evidence.archives.insert(0, archive(n).into()))
     }
     fn sees_checkpoint(self, n: u128, at: i64) -> Workspace {
-        self.edit(|w| w.conditions.evidence.archives.insert(0, checkpoint(n, at)))
+        self.edit(|w| {
+            w.conditions
+                .evidence
+                .archives
+                .insert(0, checkpoint(n, at).into())
+        })
     }
     /// Wants a checkpoint every so many seconds.
     fn checkpointed(self, seconds: i64) -> Workspace {
@@ -148,7 +171,7 @@ pub trait Words: Build + Sized {
     }
     fn sees_container(self, state: ContainerState) -> Workspace {
         self.edit(|w| {
-            w.conditions.evidence.container = Some(ContainerEvidence {
+            let container = ContainerEvidence {
                 id: "c".into(),
                 image: "image".into(),
                 state,
@@ -159,13 +182,14 @@ pub trait Words: Build + Sized {
                 oom_killed: false,
                 op_id: Some(op(1)),
                 attempt: 0,
-            });
+            };
+            w.conditions.evidence.container = Some(container.into());
         })
     }
     /// A container that ended after this many seconds, made by this attempt.
     fn sees_exit(self, after: i64, op_id: u128, attempt: u32) -> Workspace {
         self.sees_container(ContainerState::Exited).edit(|w| {
-            let c = w.conditions.evidence.container.as_mut().unwrap();
+            let c = seen_container(w);
             c.finished_at = Some(t(9_000 + after));
             c.exit_code = Some(137);
             c.oom_killed = true;
@@ -175,33 +199,36 @@ pub trait Words: Build + Sized {
     }
     fn sees_restore(self, n: u128) -> Workspace {
         self.edit(|w| {
-            w.conditions.evidence.restore = Some(RestoreEvidence {
+            let restore = RestoreEvidence {
                 op_id: op(n),
                 archive_key: key(HOME),
-            });
+            };
+            w.conditions.evidence.restore = Some(restore.into());
         })
     }
     fn sees_failed_job(self, n: u128, attempt: u32, reason: &str) -> Workspace {
         self.edit(|w| {
-            w.conditions.evidence.failed_job = Some(FailedJob {
+            let failed = FailedJob {
                 operation: "X".into(),
                 op_id: op(n),
                 attempt,
                 reason: reason.into(),
                 message: "it broke".into(),
                 at: t(9_500),
-            });
+            };
+            w.conditions.evidence.failed_job = Some(failed.into());
         })
     }
     fn sees_job(self, n: u128) -> Workspace {
         self.edit(|w| {
-            w.conditions.evidence.job = Some(JobEvidence {
+            let job = JobEvidence {
                 op_id: op(n),
                 stage: "upload".into(),
                 done_bytes: 1,
                 total_bytes: 2,
                 updated_at: None,
-            });
+            };
+            w.conditions.evidence.job = Some(job.into());
         })
     }
     fn home_is_volume(self) -> Workspace {

@@ -2,6 +2,8 @@
 //! what the design says of it; an observer with delay; and the planner under test. A home is a number that
 //! grows with every write of its user, so that a lost or emptied home is seen at once.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 use windlass_domain::{
@@ -517,17 +519,23 @@ impl World {
         }
         if self.snapshot.is_none() && seeing < 220 {
             let host = HostSeen {
-                container: self.container.clone(),
-                volume: self.volume.as_ref().map(|v| VolumeEvidence {
-                    name: "v".into(),
-                    volume_id: Some(v.id),
-                    owned: true,
+                container: self.container.clone().map(Arc::new),
+                volume: self.volume.as_ref().map(|v| {
+                    Arc::new(VolumeEvidence {
+                        name: "v".into(),
+                        volume_id: Some(v.id),
+                        owned: true,
+                    })
                 }),
                 job: None,
-                failed_job: self.failed_job.clone(),
+                failed_job: self.failed_job.clone().map(Box::new),
             };
             let archives = ArchivesSeen {
-                archives: self.archives.iter().map(|a| a.evidence.clone()).collect(),
+                archives: self
+                    .archives
+                    .iter()
+                    .map(|a| a.evidence.clone().into())
+                    .collect(),
                 restores: self.markers.clone(),
             };
             self.snapshot = Some(Snapshot {

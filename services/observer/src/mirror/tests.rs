@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use proptest::prelude::*;
 use uuid::Uuid;
 use windlass_domain::{
@@ -15,8 +17,8 @@ fn op(n: u128) -> OpId {
     OpId(Uuid::from_u128(n))
 }
 
-fn container(version: u32) -> ContainerEvidence {
-    ContainerEvidence {
+fn container(version: u32) -> Arc<ContainerEvidence> {
+    Arc::new(ContainerEvidence {
         id: "c".into(),
         image: "i".into(),
         state: ContainerState::Running,
@@ -27,15 +29,15 @@ fn container(version: u32) -> ContainerEvidence {
         oom_killed: false,
         op_id: None,
         attempt: version,
-    }
+    })
 }
 
-fn volume() -> VolumeEvidence {
-    VolumeEvidence {
+fn volume() -> Arc<VolumeEvidence> {
+    Arc::new(VolumeEvidence {
         name: "v".into(),
         volume_id: None,
         owned: true,
-    }
+    })
 }
 
 fn at_work(n: u128, stage: &str) -> JobNews {

@@ -21,7 +21,7 @@ fn key(n: u128) -> String {
     format!("prefix/{}/{}/home.tar.zst", ws(), op(n))
 }
 
-fn archive(n: u128) -> (WorkspaceId, ArchiveEvidence) {
+fn archive(n: u128) -> (WorkspaceId, Arc<ArchiveEvidence>) {
     let evidence = ArchiveEvidence {
         archive_op_id: op(n),
         key: key(n),
@@ -34,7 +34,7 @@ fn archive(n: u128) -> (WorkspaceId, ArchiveEvidence) {
         crash_consistent: false,
         changed_files: 0,
     };
-    (ws(), evidence)
+    (ws(), Arc::new(evidence))
 }
 
 fn t(seconds: i64) -> DateTime<Utc> {
