@@ -24,6 +24,8 @@ pub enum Scope {
     Deleted,
     /// As Live, but a prefix of a name does not suffice: for what cannot be taken back easily.
     Careful,
+    /// As Deleted, with the same care.
+    CarefulDeleted,
     /// Deleted ones alone, with the same care.
     Gone,
 }
@@ -31,6 +33,13 @@ pub enum Scope {
 impl Scope {
     fn allows(self, w: &v1::Workspace) -> bool {
         self != Self::Gone || w.delete_time.is_some()
+    }
+
+    fn is_careful(self) -> bool {
+        match self {
+            Self::Live | Self::Deleted => false,
+            Self::Careful | Self::CarefulDeleted | Self::Gone => true,
+        }
     }
 }
 
@@ -51,7 +60,7 @@ pub async fn workspace(
         )));
     }
     let shown: &[bool] = match scope {
-        Scope::Deleted => &[false, true],
+        Scope::Deleted | Scope::CarefulDeleted => &[false, true],
         Scope::Live | Scope::Careful => &[false],
         Scope::Gone => &[true],
     };
@@ -62,18 +71,17 @@ pub async fn workspace(
             return Ok(found);
         }
     }
+    let mut alike = Vec::new();
     if text.len() >= SHORTEST {
         for &deleted in shown {
             let all = list(client, "", "", deleted, None).await?;
+            alike = named_alike(text, &all, scope);
             if let Some(found) = by_prefix(text, all, scope)? {
                 return Ok(found);
             }
         }
     }
-    let deleted = if scope == Scope::Gone { "deleted " } else { "" };
-    Err(CliError::NotFound(format!(
-        "no {deleted}workspace {text:?}"
-    )))
+    Err(nobody(text, scope, &alike))
 }
 
 /// Letters, digits and hyphens: names and UUIDs have no others, and a filter has to be safe from them.
@@ -106,7 +114,7 @@ fn by_prefix(
     scope: Scope,
 ) -> Result<Option<v1::Workspace>, CliError> {
     let lower = text.to_ascii_lowercase();
-    let by_name = matches!(scope, Scope::Live | Scope::Deleted);
+    let by_name = !scope.is_careful();
     let begins =
         |w: &v1::Workspace| w.id.starts_with(&lower) || (by_name && w.name.starts_with(text));
     let fitting = candidates
@@ -126,20 +134,49 @@ fn the_only(
     Ok(fitting.pop())
 }
 
+/// Those whose name begins so.
+fn named_alike(text: &str, candidates: &[v1::Workspace], scope: Scope) -> Vec<v1::Workspace> {
+    let alike = |w: &&v1::Workspace| scope.allows(w) && w.name.starts_with(text);
+    candidates.iter().filter(alike).cloned().collect()
+}
+
+/// Nothing fits: what was looked for, and how it can be named. Only with care names begin so that do not fit.
+fn nobody(text: &str, scope: Scope, alike: &[v1::Workspace]) -> CliError {
+    let mut message = match scope {
+        Scope::Live | Scope::Deleted | Scope::Careful => format!("no workspace {text:?}"),
+        Scope::CarefulDeleted => format!("no workspace {text:?}, deleted or not"),
+        Scope::Gone => format!("no deleted workspace {text:?}"),
+    };
+    if scope.is_careful() {
+        message += &format!(
+            ": a name has to be whole here; of an id, its first {SHORTEST} characters or more will do"
+        );
+    }
+    if !alike.is_empty() {
+        message += &format!("; names that begin so: {}", listed(alike));
+    }
+    CliError::NotFound(message)
+}
+
 fn ambiguous(text: &str, fitting: &[v1::Workspace]) -> CliError {
-    let mut shown: Vec<String> = fitting
+    CliError::Usage(format!(
+        "{text:?} fits {} workspaces: {}",
+        fitting.len(),
+        listed(fitting)
+    ))
+}
+
+/// The first few, for an error.
+fn listed(workspaces: &[v1::Workspace]) -> String {
+    let mut shown: Vec<String> = workspaces
         .iter()
         .take(SHOWN)
         .map(|w| format!("{} ({}, owner {})", w.id, w.name, w.owner))
         .collect();
-    if fitting.len() > SHOWN {
-        shown.push(format!("and {} more", fitting.len() - SHOWN));
+    if workspaces.len() > SHOWN {
+        shown.push(format!("and {} more", workspaces.len() - SHOWN));
     }
-    CliError::Usage(format!(
-        "{text:?} fits {} workspaces: {}",
-        fitting.len(),
-        shown.join(", ")
-    ))
+    shown.join(", ")
 }
 
 /// All workspaces of a filter, page by page, up to `limit`.
@@ -266,6 +303,47 @@ mod tests {
         // No live one is meant, whatever it is called.
         assert_eq!(meant(&all, "abcd", Scope::Gone).await, "-");
         assert_eq!(meant(&all, "77aa", Scope::Gone).await, "-");
+        // Either is, live ones first.
+        for (text, id) in [
+            ("abc", "-"),
+            ("efg", "-"),
+            ("abcd", "77aa0000"),
+            ("efgh", "88aa0000"),
+            ("77aa", "77aa0000"),
+            ("88aa", "88aa0000"),
+        ] {
+            let found = meant(&all, text, Scope::CarefulDeleted).await;
+            assert_eq!(found, id, "{text}");
+        }
+    }
+
+    #[tokio::test]
+    async fn who_is_careful_says_what_there_is_and_what_would_do() {
+        let mut all = some(&[("77aa0000", "demo")]);
+        all.push(deleted("88aa0000", "demo-old", 1));
+        let fake = crate::fake::Fake {
+            workspaces: all,
+            ..Default::default()
+        };
+        let (client, _) = fake.serve().await;
+        let answer = async |text: &str, scope| {
+            let error = workspace(&client, text, scope).await.unwrap_err();
+            assert_eq!(error.exit_code(), 3, "{text}");
+            error.to_string()
+        };
+        assert_eq!(
+            answer("dem", Scope::CarefulDeleted).await,
+            "no workspace \"dem\", deleted or not: a name has to be whole here; of an id, its first 3 \
+             characters or more will do; names that begin so: 77aa0000 (demo, owner ann), \
+             88aa0000 (demo-old, owner ann)"
+        );
+        let careful = answer("dem", Scope::Careful).await;
+        assert!(careful.ends_with("begin so: 77aa0000 (demo, owner ann)"));
+        let gone = answer("dem", Scope::Gone).await;
+        assert!(gone.starts_with("no deleted workspace") && !gone.contains("77aa0000"));
+        let unlike = answer("other", Scope::CarefulDeleted).await;
+        assert!(unlike.ends_with("will do"), "{unlike}");
+        assert_eq!(answer("other", Scope::Live).await, "no workspace \"other\"");
     }
 
     #[test]

@@ -265,13 +265,12 @@ fn changes(args: &UpdateArgs) -> (v1::Workspace, Vec<String>) {
 }
 
 async fn delete(client: &Client, args: DeleteArgs, output: Output) -> Result<(), CliError> {
-    let before = match resolve::workspace(client, &args.id, Scope::Careful).await {
-        // Deleting again is no error, and may add discard_home.
-        Err(CliError::NotFound(_)) if args.discard_home => {
-            resolve::workspace(client, &args.id, Scope::Gone).await?
-        }
-        other => other?,
+    // Deleting again is no error, and may add discard_home.
+    let scope = match args.discard_home {
+        true => Scope::CarefulDeleted,
+        false => Scope::Careful,
     };
+    let before = resolve::workspace(client, &args.id, scope).await?;
     let lost = if args.discard_home {
         "; its home is lost"
     } else {
