@@ -377,7 +377,10 @@ impl AgentService for Service {
         _request: Request<v1::ListJobsRequest>,
     ) -> Result<Response<v1::ListJobsResponse>, Status> {
         let jobs = self.with(|s| s.jobs.all());
-        Ok(Response::new(v1::ListJobsResponse { jobs }))
+        Ok(Response::new(v1::ListJobsResponse {
+            jobs,
+            truncated: false,
+        }))
     }
 
     async fn read_archive(
