@@ -1,22 +1,16 @@
 //! The one way to Redis: over a restart of it, and against one that never answers.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::time::{Duration, Instant};
 
 use windlass_coordinator::RedisLink;
-use windlass_local::{
-    ports::free_port,
-    redis::{Config, Redis},
-};
+use windlass_local::redis::Redis;
+
+use crate::common::redis_config;
 
 #[tokio::test]
 async fn a_command_is_answered_although_redis_was_restarted() {
     let dir = tempfile::tempdir().unwrap();
-    let config = Config {
-        dir: dir.path().to_owned(),
-        port: free_port().unwrap(),
-        die_with_parent: true,
-    };
+    let config = redis_config(&dir);
     let mut server = Redis::start(&config).await.unwrap();
     let link = RedisLink::new(&server.url()).unwrap();
     let ping = redis::cmd("PING");
