@@ -1,10 +1,7 @@
 //! What a world, and the plane of a benchmark, stand on: a PostgreSQL with the schema and a login for each service,
 //! a Redis, and the environment that services find all of it by.
 
-use std::{
-    collections::HashMap,
-    path::{Path, PathBuf},
-};
+use std::{collections::HashMap, path::Path};
 
 use windlass_db::Bootstrap;
 use windlass_embedded_s3::Config as S3Config;
@@ -18,22 +15,8 @@ use crate::world::{BUCKET, IMAGE};
 const PASSWORD: &str = "test-password";
 
 pub(crate) async fn start_postgres(dir: &Path, port: u16) -> Postgres {
-    let mut config = postgres_config(dir, port);
-    config.durable = false;
+    let config = postgres::Config::for_test(dir.join("postgres"), port);
     Postgres::start(&config).await.expect("PostgreSQL")
-}
-
-/// A cluster below `dir` that ends with this process.
-pub(crate) fn postgres_config(dir: &Path, port: u16) -> postgres::Config {
-    let mut config = postgres::Config::new(dir.join("postgres"), port);
-    config.die_with_parent = true;
-    config.template_cache = Some(template_cache());
-    config
-}
-
-/// One template for all tests of this machine, outside the repository: user postgres must reach it.
-fn template_cache() -> PathBuf {
-    std::env::temp_dir().join("windlass-test-postgres")
 }
 
 pub(crate) async fn start_redis(dir: &Path, port: u16) -> Redis {

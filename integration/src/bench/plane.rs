@@ -21,7 +21,11 @@ use tonic::transport::Channel;
 use uuid::Uuid;
 use windlass_archive::store::{Store, StoreConfig};
 use windlass_embedded_s3::{Config as S3Config, EmbeddedS3, Running as S3};
-use windlass_local::{ports::free_ports, postgres::Postgres, redis::Redis};
+use windlass_local::{
+    ports::free_ports,
+    postgres::{self, Postgres},
+    redis::Redis,
+};
 use windlass_proto::v1::{
     agent_service_client::AgentServiceClient, observer_service_client::ObserverServiceClient,
     wc_service_client::WcServiceClient, workspace_service_client::WorkspaceServiceClient,
@@ -89,14 +93,16 @@ impl Plane {
             free_ports().expect("free ports");
         let http_ports: [u16; 6] = free_ports().expect("free ports");
 
-        let mut config = parts::postgres_config(dir.path(), pg_port);
-        config.settings = [
+        let settings = [
             ("shared_preload_libraries", "pg_stat_statements"),
             ("pg_stat_statements.track_utility", "off"),
             ("max_connections", "200"),
-        ]
-        .map(|(k, v)| (k.to_owned(), v.to_owned()))
-        .to_vec();
+        ];
+        let config = postgres::Config {
+            durable: true,
+            settings: settings.map(|(k, v)| (k.to_owned(), v.to_owned())).to_vec(),
+            ..postgres::Config::for_test(dir.path().join("postgres"), pg_port)
+        };
         let postgres = Postgres::start(&config).await.expect("PostgreSQL");
         let redis = parts::start_redis(dir.path(), redis_port).await;
         let mut s3_config = S3Config {

@@ -43,10 +43,7 @@ pub async fn fixture(hosts: usize) -> Fixture {
     let dir = tempfile::tempdir().unwrap();
     // PostgreSQL runs as another user when we are root, and has to pass through.
     std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o711)).unwrap();
-    let mut config = postgres::Config::new(dir.path().join("pg"), ports::free_port().unwrap());
-    config.durable = false;
-    config.die_with_parent = true;
-    config.template_cache = Some(std::env::temp_dir().join("windlass-test-postgres"));
+    let config = postgres::Config::for_test(dir.path().join("pg"), ports::free_port().unwrap());
     let postgres = Postgres::start(&config).await.unwrap();
     let bootstrap = Bootstrap {
         role_passwords: ["observer", "api"]

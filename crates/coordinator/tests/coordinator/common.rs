@@ -56,9 +56,7 @@ pub struct Db {
 pub async fn database() -> Db {
     let dir = tempfile::tempdir().unwrap();
     std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o711)).unwrap();
-    let mut config = postgres::Config::new(dir.path().join("pg"), free_port().unwrap());
-    config.durable = false;
-    config.die_with_parent = true;
+    let config = postgres::Config::for_test(dir.path().join("pg"), free_port().unwrap());
     let postgres = Postgres::start(&config).await.unwrap();
     let password = ("windlass_wc".to_owned(), "pw".to_owned());
     let bootstrap = Bootstrap {
