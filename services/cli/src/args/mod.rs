@@ -17,8 +17,8 @@ pub use archive::{ArchiveCommand, DownloadArgs, VerifyArgs};
 pub use services::{GcCommand, HostCommand, RebuildArgs, RecoverArgs};
 pub use up::{UpArgs, UpRootArgs};
 pub use workspace::{
-    CreateArgs, DeleteArgs, Desired, ListArgs, MoveArgs, RestoreArgs, UpdateArgs, WaitArgs,
-    WorkspaceCommand,
+    CreateArgs, DeleteArgs, Desired, LimitArgs, ListArgs, MoveArgs, RestoreArgs, UpdateArgs,
+    WaitArgs, WorkspaceCommand,
 };
 
 const EXIT_CODES: &str = "\

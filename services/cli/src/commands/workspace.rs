@@ -6,7 +6,7 @@ use windlass_proto::v1;
 
 use super::{archive, confirmed, restore, watch};
 use crate::args::{
-    CreateArgs, DeleteArgs, Desired, ListArgs, MoveArgs, Output, UpdateArgs, WaitArgs,
+    CreateArgs, DeleteArgs, Desired, LimitArgs, ListArgs, MoveArgs, Output, UpdateArgs, WaitArgs,
     WorkspaceCommand,
 };
 use crate::client::{Client, request};
@@ -104,6 +104,14 @@ fn wire_state(desired: Desired) -> v1::DesiredState {
     }
 }
 
+fn wire_limits(limits: LimitArgs) -> v1::Limits {
+    v1::Limits {
+        cpu_millis: limits.cpu.unwrap_or(0),
+        memory_bytes: limits.memory.unwrap_or(0),
+        pids: limits.pids.unwrap_or(0),
+    }
+}
+
 pub(super) async fn wait_and_print(
     client: &Client,
     workspace: v1::Workspace,
@@ -122,7 +130,6 @@ pub(super) async fn wait_and_print(
 
 async fn create(client: &Client, args: CreateArgs, output: Output) -> Result<(), CliError> {
     let desired = wire_state(args.desired);
-    let limits = args.limits;
     let message = v1::CreateWorkspaceRequest {
         workspace: Some(v1::Workspace {
             name: args.name,
@@ -132,11 +139,7 @@ async fn create(client: &Client, args: CreateArgs, output: Output) -> Result<(),
             standby_ttl: args.ttls.standby_ttl.and_then(Ttl::to_wire),
             archive_ttl: args.ttls.archive_ttl.and_then(Ttl::to_wire),
             checkpoint_interval: args.checkpoints.checkpoint_interval.map(wire_duration),
-            limits: Some(v1::Limits {
-                cpu_millis: limits.cpu.unwrap_or(0),
-                memory_bytes: limits.memory.unwrap_or(0),
-                pids: limits.pids.unwrap_or(0),
-            }),
+            limits: Some(wire_limits(args.limits)),
             ..v1::Workspace::default()
         }),
         request_id: args.request_id.map(|id| id.to_string()).unwrap_or_default(),
@@ -241,11 +244,7 @@ fn changes(args: &UpdateArgs) -> (v1::Workspace, Vec<String>) {
         standby_ttl: args.ttls.standby_ttl.and_then(Ttl::to_wire),
         archive_ttl: args.ttls.archive_ttl.and_then(Ttl::to_wire),
         checkpoint_interval: args.checkpoints.checkpoint_interval.map(wire_duration),
-        limits: Some(v1::Limits {
-            cpu_millis: args.limits.cpu.unwrap_or(0),
-            memory_bytes: args.limits.memory.unwrap_or(0),
-            pids: args.limits.pids.unwrap_or(0),
-        }),
+        limits: Some(wire_limits(args.limits)),
         etag: args.etag.clone().unwrap_or_default(),
         ..v1::Workspace::default()
     };
