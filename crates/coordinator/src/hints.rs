@@ -25,7 +25,7 @@ pub struct Hints {
 type Asked = [u64; Channel::ALL.len()];
 
 enum Transport {
-    Redis(RedisLink),
+    Redis(Box<RedisLink>),
     Postgres(Pool),
     Off,
 }
@@ -93,7 +93,7 @@ impl Hints {
         let transport = Arc::new(match redis_url {
             Some(url) => {
                 let link = RedisLink::new(url).map_err(|e| BadRedisUrl(e.to_string()))?;
-                Transport::Redis(link)
+                Transport::Redis(Box::new(link))
             }
             None => Transport::Postgres(pool.clone()),
         });

@@ -40,7 +40,7 @@ pub struct Buffer(Arc<Store>);
 
 #[derive(Debug)]
 enum Store {
-    Redis(RedisLink),
+    Redis(Box<RedisLink>),
     Memory(Mutex<HashMap<WorkspaceId, DateTime<Utc>>>),
 }
 
@@ -56,7 +56,7 @@ impl Buffer {
     /// When the URL is malformed.
     pub fn new(redis_url: Option<&str>) -> Result<Self, BufferError> {
         Ok(Self(Arc::new(match redis_url {
-            Some(url) => Store::Redis(RedisLink::new(url)?),
+            Some(url) => Store::Redis(Box::new(RedisLink::new(url)?)),
             None => Store::Memory(Mutex::default()),
         })))
     }
