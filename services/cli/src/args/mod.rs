@@ -6,9 +6,6 @@ mod services;
 mod up;
 mod workspace;
 
-#[cfg(test)]
-mod tests;
-
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -149,3 +146,6 @@ pub enum Command {
     #[command(hide = true)]
     UpRoot(UpRootArgs),
 }
+
+#[cfg(test)]
+mod tests;
