@@ -59,6 +59,24 @@ bench-docs:
         mv docs/performance.md.new docs/performance.md
     done
 
+# Fuzz what reads archives, for so many seconds: tar, unpack, marker or layout; finds go to target/fuzz/found
+fuzz target seconds="60":
+    #!/usr/bin/env bash
+    set -euo pipefail
+    # What cargo-fuzz passes, but for the address sanitizer, which alone needs a nightly compiler.
+    coverage="-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4"
+    coverage+=" -Cllvm-args=-sanitizer-coverage-trace-compares -Cllvm-args=-sanitizer-coverage-inline-8bit-counters"
+    coverage+=" -Cllvm-args=-sanitizer-coverage-pc-table"
+    export RUSTFLAGS="--cfg fuzzing $coverage -Cdebug-assertions"
+    export CARGO_TARGET_DIR=$CARGO_TARGET_DIR/fuzz
+    # With a target named, build scripts and macros go without these flags.
+    host=$(rustc -vV | sed -n 's/^host: //p')
+    cargo build --manifest-path crates/archive/fuzz/Cargo.toml --bin "$1" --target "$host"
+    found=$CARGO_TARGET_DIR/found/$1
+    mkdir -p "$found/corpus"
+    exec "$CARGO_TARGET_DIR/$host/debug/$1" -max_total_time="$2" -artifact_prefix="$found/" \
+        "$found/corpus" "crates/archive/fuzz/corpus/$1"
+
 # Format the Rust sources
 fmt:
     cargo fmt --all

@@ -1,8 +1,11 @@
 //! The harness of the scenarios in `tests/`: a whole Windlass of its own for each test.
 //!
 //! - `world`: starts PostgreSQL, Redis, the S3 store and the services, and takes them away again
+//! - `parts`: how they are started, and how services find them
 //! - `services`: the service processes; killing one is a real `kill -9`
 //! - `clients`: gRPC clients of all services
+//! - `workspaces`: what users do with workspaces, and waiting until it is done
+//! - `cli`: the command line
 //! - `docker`: the engine as a bystander sees it, through the `docker` program
 //! - `http`: asks the HTTP servers for metrics and health
 //! - `moto`: an S3 server that is not ours
@@ -18,16 +21,19 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 pub mod bench;
+mod cli;
 pub mod clients;
 pub mod docker;
 pub mod home;
 pub mod http;
 pub mod moto;
 pub mod otlp;
+mod parts;
 pub mod proxy;
 pub mod services;
 pub mod sim_agent;
 pub mod wait;
+mod workspaces;
 pub mod world;
 
 pub use services::Name;

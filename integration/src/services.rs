@@ -173,7 +173,7 @@ impl Services {
 }
 
 /// The binary beside the test's own: `just test` builds them all before it runs any test.
-fn binary(name: &str) -> PathBuf {
+pub(crate) fn binary(name: &str) -> PathBuf {
     let exe = std::env::current_exe().expect("the test's own path");
     let target = exe
         .parent()

@@ -1,25 +1,11 @@
 //! Archives read without starting their workspace: by the real `windlass`, through api and agent.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::path::Path;
 use std::process::{Command, Output};
 
 use sha2::{Digest as _, Sha256};
-use windlass_integration::{Name, World, home};
+use windlass_integration::{World, home};
 use windlass_proto::v1::{DesiredState, Phase};
-
-/// The command line, which lies where the services lie.
-fn windlass(world: &World, token: &str, args: &[&str]) -> Output {
-    let test = std::env::current_exe().unwrap();
-    let program = test.parent().and_then(Path::parent).unwrap();
-    Command::new(program.join("windlass"))
-        .args(args)
-        .env("WINDLASS_ADDR", world.address(Name::Api))
-        .env("WINDLASS_TOKEN", token)
-        .current_dir(world.dir())
-        .output()
-        .expect("windlass: build it with `cargo build --workspace --bins`")
-}
 
 #[track_caller]
 fn fails(output: &Output, code: i32, words: &str) {
@@ -38,7 +24,7 @@ async fn archives_are_downloaded_and_verified_without_a_start() {
     let before = home::picture(&world.home(&id));
     world.desire(&id, DesiredState::Archived).await;
     let key = world.phase(&id, Phase::Archived).await.archive_key;
-    let run = |args: &[&str]| windlass(&world, &world.token, args);
+    let run = |args: &[&str]| world.windlass_as(&world.token, args);
 
     let file = world.dir().join("home.tar.zst");
     let path = file.to_str().unwrap().to_owned();
@@ -79,7 +65,7 @@ async fn archives_are_downloaded_and_verified_without_a_start() {
             SELECT id, sha256('bobs-token') FROM users WHERE name = 'bob'",
     );
     let stolen = ["archive", "verify", &id, "--archive", &key];
-    fails(&windlass(&world, "bobs-token", &stolen), 3, "");
+    fails(&world.windlass_as("bobs-token", &stolen), 3, "");
     // Nor does one's own workspace open another's archive.
     let other = world.create_as("other", DesiredState::Archived).await.id;
     let crossed = run(&["archive", "verify", &other, "--archive", &key]);

@@ -4,6 +4,16 @@
 use windlass_integration::{World, home};
 use windlass_proto::v1::{DesiredState, Phase, RecoverRequest, recover_request::Accept};
 
+/// A workspace that was used and is archived now, and the key of its archive.
+async fn archived(world: &World) -> (String, String) {
+    let id = world.create("lost").await.id;
+    world.phase(&id, Phase::Running).await;
+    world.exec(&id, "echo mine > /home/coder/mine");
+    world.desire(&id, DesiredState::Archived).await;
+    let key = world.phase(&id, Phase::Archived).await.archive_key;
+    (id, key)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_or_removed_container_comes_back() {
     let world = World::start().await;
@@ -32,12 +42,8 @@ async fn a_killed_or_removed_container_comes_back() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_removed_volume_is_data_lost_and_never_an_empty_home() {
     let world = World::start().await;
-    let id = world.create("lost").await.id;
-    world.phase(&id, Phase::Running).await;
-    world.exec(&id, "echo mine > /home/coder/mine");
     // One archive exists, so that there is something to go back to.
-    world.desire(&id, DesiredState::Archived).await;
-    let key = world.phase(&id, Phase::Archived).await.archive_key;
+    let (id, key) = archived(&world).await;
     world.desire(&id, DesiredState::Standby).await;
     world.phase(&id, Phase::Standby).await;
     let kept = home::picture(&world.home(&id));
@@ -78,11 +84,7 @@ async fn a_removed_volume_is_data_lost_and_never_an_empty_home() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_removed_archive_is_data_lost() {
     let world = World::start().await;
-    let id = world.create("lost").await.id;
-    world.phase(&id, Phase::Running).await;
-    world.exec(&id, "echo mine > /home/coder/mine");
-    world.desire(&id, DesiredState::Archived).await;
-    let key = world.phase(&id, Phase::Archived).await.archive_key;
+    let (id, key) = archived(&world).await;
     let store = world.store().await;
     for (key, deleted) in store.delete(&[format!("{key}.meta"), key]).await {
         deleted.unwrap_or_else(|e| panic!("{key}: {e}"));

@@ -1,28 +1,17 @@
 //! PostgreSQL is lost, and the bucket is not: the rows come back from what the markers say.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::{path::Path, process::Command};
-
 use windlass_integration::{Name, World, home, wait};
 use windlass_proto::v1::{
     DesiredState, GcServiceRunOnceRequest, HomeLocation, Phase, RebuildWorkspacesRequest,
 };
 
-/// Runs the command line, which lies where the services lie. Returns what it printed.
+/// What `windlass rebuild` tells.
 #[track_caller]
 fn rebuild(world: &World, args: &[&str]) -> serde_json::Value {
-    let test = std::env::current_exe().unwrap();
-    let program = test.parent().and_then(Path::parent).unwrap();
-    let output = Command::new(program.join("windlass"))
-        .args(["rebuild", "--from-bucket", "-o", "json"])
-        .args(args)
-        .env("WINDLASS_ADDR", world.address(Name::Api))
-        .env("WINDLASS_TOKEN", &world.token)
-        .current_dir(world.dir())
-        .output()
-        .expect("windlass: build it with `cargo build --workspace --bins`");
-    assert!(output.status.success(), "{output:?}");
-    serde_json::from_slice(&output.stdout).unwrap()
+    let rebuild = ["rebuild", "--from-bucket", "-o", "json"];
+    let told = world.windlass(&[&rebuild[..], args].concat());
+    serde_json::from_slice(&told).unwrap()
 }
 
 /// (name, owner, action) of each workspace, by name.

@@ -1,9 +1,7 @@
 //! Going back to an older archive, and forth again: nothing that was ever the home is lost on the way.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::{path::Path, process::Command};
-
-use windlass_integration::{Name, World, home};
+use windlass_integration::{World, home};
 use windlass_proto::v1::{
     ArchiveInfo, DesiredState, ExplainWorkspaceRequest, HomeLocation, ListWorkspaceArchivesRequest,
     Phase, RestoreWorkspaceRequest, Workspace,
@@ -34,21 +32,6 @@ async fn restored(world: &World, id: &str, key: &str, phase: Phase) -> Workspace
                 && ws.operation() == windlass_proto::v1::Operation::None
         })
         .await
-}
-
-/// Runs the command line, which lies where the services lie.
-#[track_caller]
-fn windlass(world: &World, args: &[&str]) {
-    let test = std::env::current_exe().unwrap();
-    let program = test.parent().and_then(Path::parent).unwrap();
-    let output = Command::new(program.join("windlass"))
-        .args(args)
-        .env("WINDLASS_ADDR", world.address(Name::Api))
-        .env("WINDLASS_TOKEN", &world.token)
-        .current_dir(world.dir())
-        .output()
-        .expect("windlass: build it with `cargo build --workspace --bins`");
-    assert!(output.status.success(), "{output:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -93,7 +76,7 @@ async fn an_older_archive_becomes_the_home_and_the_newer_one_stays() {
     // In STANDBY it stays in STANDBY. By the real command line, which waits.
     world.desire(&id, DesiredState::Standby).await;
     world.phase(&id, Phase::Standby).await;
-    windlass(&world, &["ws", "restore", "demo", "--latest"]);
+    world.windlass(&["ws", "restore", "demo", "--latest"]);
     let back = world.get(&id).await;
     assert_eq!(back.phase(), Phase::Standby, "it waits until that is done");
     assert_eq!(back.home.as_ref().unwrap().restored_from, keys[2]);

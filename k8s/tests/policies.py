@@ -178,16 +178,6 @@ def references(documents):
             for endpoint in monitor["spec"]["endpoints"]:
                 if endpoint["port"] not in ports(*key(service)):
                     yield f"{where(monitor)}: {where(service)} has no port {endpoint['port']}"
-    # A budget without pods passes for broken with some Argo CD: it comes with its pods.
-    waves_of = {
-        (key(workload)[0], name): wave(workload)
-        for workload in of_kind(documents, *WORKLOADS)
-        for name in [workload["metadata"].get("labels", {}).get("app.kubernetes.io/name")]
-    }
-    for budget in of_kind(documents, "PodDisruptionBudget"):
-        pods = key(budget)[0], budget["spec"]["selector"]["matchLabels"].get("app.kubernetes.io/name")
-        if waves_of.get(pods, wave(budget)) != wave(budget):
-            yield f"{where(budget)} does not come with its pods"
     for scaler in of_kind(documents, "HorizontalPodAutoscaler"):
         target = scaler["spec"]["scaleTargetRef"]
         scaled = by_key.get((target["kind"], key(scaler)[0], target["name"]))

@@ -4,21 +4,15 @@
 //! Publishing never waits either: it only says that a channel is to be told, and one task per [`Hints`] tells.
 //! What is asked for while that is under way is one more hint. So a Redis that is away delays no pass.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc};
 
 use futures::StreamExt;
-use redis::{
-    IntoConnectionInfo, RedisResult,
-    aio::MultiplexedConnection,
-    io::tcp::{TcpSettings, socket2::TcpKeepalive},
-};
 use tokio::sync::{Notify, watch};
 use tokio_util::task::AbortOnDropHandle;
 use windlass_db::{Channel, Pool};
 use windlass_service::Backoff;
 
-/// How long Redis may take to let us listen.
-const PATIENCE: Duration = Duration::from_secs(5);
+use crate::redis_link::RedisLink;
 
 /// Where hints travel.
 #[derive(Clone)]
@@ -31,7 +25,7 @@ pub struct Hints {
 type Asked = [u64; Channel::ALL.len()];
 
 enum Transport {
-    Redis(redis::Client),
+    Redis(Box<RedisLink>),
     Postgres(Pool),
     Off,
 }
@@ -97,7 +91,10 @@ impl Hints {
     /// When the URL is malformed.
     pub fn new(redis_url: Option<&str>, pool: &Pool) -> Result<Self, BadRedisUrl> {
         let transport = Arc::new(match redis_url {
-            Some(url) => Transport::Redis(client(url).map_err(|e| BadRedisUrl(e.to_string()))?),
+            Some(url) => {
+                let link = RedisLink::new(url).map_err(|e| BadRedisUrl(e.to_string()))?;
+                Transport::Redis(Box::new(link))
+            }
             None => Transport::Postgres(pool.clone()),
         });
         // Told from the start: an alert looks for an increase.
@@ -186,16 +183,8 @@ impl Transport {
         let received =
             metrics::counter!("windlass_hints_received_total", "channel" => channel.name());
         match self {
-            Self::Redis(client) => {
-                let connect = async {
-                    let mut pubsub = client.get_async_pubsub().await?;
-                    pubsub.subscribe(channel.name()).await?;
-                    RedisResult::Ok(pubsub)
-                };
-                let connected = tokio::time::timeout(PATIENCE, connect).await;
-                let mut pubsub = connected
-                    .map_err(|e| e.to_string())?
-                    .map_err(|e| e.to_string())?;
+            Self::Redis(link) => {
+                let mut pubsub = link.subscribe(channel.name()).await?;
                 ring(wakes);
                 let mut messages = pubsub.on_message();
                 while messages.next().await.is_some() {
@@ -223,40 +212,27 @@ fn ring(wakes: &[Arc<Notify>]) {
     }
 }
 
-/// A listener sends nothing: only probes show it that Redis has gone without a word.
-fn client(url: &str) -> RedisResult<redis::Client> {
-    let keepalive = TcpKeepalive::new()
-        .with_time(Duration::from_secs(10))
-        .with_interval(Duration::from_secs(5))
-        .with_retries(3);
-    let tcp = TcpSettings::default().set_keepalive(keepalive);
-    redis::Client::open(url.into_connection_info()?.set_tcp_settings(tcp))
-}
-
 /// Tells what is asked for, until nobody can ask any more.
 async fn publish(transport: Arc<Transport>, mut asking: watch::Receiver<Asked>) {
     let mut told = Asked::default();
-    let mut connection = None;
     while asking.changed().await.is_ok() {
         let asked = *asking.borrow_and_update();
         for (channel, (asked, told)) in Channel::ALL.into_iter().zip(asked.iter().zip(&told)) {
             if asked != told {
-                publish_once(&transport, &mut connection, channel).await;
+                publish_once(&transport, channel).await;
             }
         }
         told = asked;
     }
 }
 
-async fn publish_once(
-    transport: &Transport,
-    connection: &mut Option<MultiplexedConnection>,
-    channel: Channel,
-) {
+async fn publish_once(transport: &Transport, channel: Channel) {
     let published = match transport {
-        Transport::Redis(client) => publish_redis(client, connection, channel)
-            .await
-            .map_err(|e| e.to_string()),
+        Transport::Redis(link) => {
+            let mut hint = redis::cmd("PUBLISH");
+            hint.arg(channel.name()).arg("");
+            link.send::<()>(&hint).await.map_err(|e| e.to_string())
+        }
         Transport::Postgres(pool) => pool.notify(channel).await.map_err(|e| e.to_string()),
         Transport::Off => Ok(()),
     };
@@ -271,25 +247,4 @@ async fn publish_once(
             tracing::debug!(channel = channel.name(), error, "hint lost");
         }
     }
-}
-
-/// A connection that Redis has closed shows it only when it is used, so then a new one is tried at once. The
-/// client's own limits hold: 1 s for a connection, 500 ms for an answer.
-async fn publish_redis(
-    client: &redis::Client,
-    connection: &mut Option<MultiplexedConnection>,
-    channel: Channel,
-) -> RedisResult<()> {
-    let mut hint = redis::cmd("PUBLISH");
-    hint.arg(channel.name()).arg("");
-    if let Some(open) = connection
-        && hint.exec_async(open).await.is_ok()
-    {
-        return Ok(());
-    }
-    *connection = None;
-    let mut new = client.get_multiplexed_async_connection().await?;
-    hint.exec_async(&mut new).await?;
-    *connection = Some(new);
-    Ok(())
 }

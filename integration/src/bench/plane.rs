@@ -21,14 +21,18 @@ use tonic::transport::Channel;
 use uuid::Uuid;
 use windlass_archive::store::{Store, StoreConfig};
 use windlass_embedded_s3::{Config as S3Config, EmbeddedS3, Running as S3};
-use windlass_local::{ports::free_ports, postgres::Postgres, redis::Redis};
+use windlass_local::{
+    ports::free_ports,
+    postgres::{self, Postgres},
+    redis::Redis,
+};
 use windlass_proto::v1::{
     agent_service_client::AgentServiceClient, observer_service_client::ObserverServiceClient,
     wc_service_client::WcServiceClient, workspace_service_client::WorkspaceServiceClient,
 };
 use windlass_service::{AuthChannel, Secret};
 
-use crate::{Name, clients::Workspaces, proxy::Proxy, services::Services, wait, world};
+use crate::{Name, clients::Workspaces, parts, proxy::Proxy, services::Services, wait, world};
 
 /// The services that have no data plane.
 pub const CONTROL: [Name; 5] = [Name::Api, Name::Observer, Name::Wc, Name::Ttl, Name::Gc];
@@ -89,16 +93,18 @@ impl Plane {
             free_ports().expect("free ports");
         let http_ports: [u16; 6] = free_ports().expect("free ports");
 
-        let mut config = world::postgres_config(dir.path(), pg_port);
-        config.settings = [
+        let settings = [
             ("shared_preload_libraries", "pg_stat_statements"),
             ("pg_stat_statements.track_utility", "off"),
             ("max_connections", "200"),
-        ]
-        .map(|(k, v)| (k.to_owned(), v.to_owned()))
-        .to_vec();
+        ];
+        let config = postgres::Config {
+            durable: true,
+            settings: settings.map(|(k, v)| (k.to_owned(), v.to_owned())).to_vec(),
+            ..postgres::Config::for_test(dir.path().join("postgres"), pg_port)
+        };
         let postgres = Postgres::start(&config).await.expect("PostgreSQL");
-        let redis = world::start_redis(dir.path(), redis_port).await;
+        let redis = parts::start_redis(dir.path(), redis_port).await;
         let mut s3_config = S3Config {
             root: dir.path().join("s3"),
             addr: SocketAddr::from((Ipv4Addr::LOCALHOST, s3_port)),
@@ -118,7 +124,7 @@ impl Plane {
         s3_config.addr = address_of(&s3_proxy.endpoint());
 
         let token = format!("wl_{}", Uuid::new_v4().simple());
-        world::migrate(&postgres, &token).await;
+        parts::migrate(&postgres, &token).await;
         let (sql, connection) = tokio_postgres::connect(&postgres.url(), NoTls)
             .await
             .expect("a connection");
@@ -128,7 +134,7 @@ impl Plane {
             .expect("pg_stat_statements, of PostgreSQL's contrib modules");
 
         let prefix = format!("wl-bench-{}-", &Uuid::new_v4().simple().to_string()[..12]);
-        let mut env = world::environment(
+        let mut env = parts::environment(
             &prefix,
             &token,
             dir.path(),

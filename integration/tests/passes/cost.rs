@@ -16,8 +16,7 @@ use crate::fixture::{CONTAINER, LONG, fixture};
 async fn costs(count: u64) -> (u64, u64) {
     let mut f = fixture(1).await;
     let all: Vec<_> = ids(1, count).collect();
-    all.iter()
-        .for_each(|id| f.agents[0].populate(*id, &Shape::RUNNING));
+    f.populate(1, &all, &Shape::RUNNING);
     f.rows(1, &all, "phase = 'RUNNING'");
     assert_eq!(u64::from(f.pass().await), count);
     assert_eq!(f.count_true(CONTAINER) as u64, count);

@@ -17,8 +17,7 @@ async fn an_answer_that_breaks_off_counts_for_nothing_and_is_asked_again() {
     let all: Vec<_> = ids(1, 2_500).collect();
     f.rows(1, &all, "phase = 'RUNNING'");
     f.settle().await;
-    all.iter()
-        .for_each(|id| f.agents[0].populate(*id, &Shape::RUNNING));
+    f.populate(1, &all, &Shape::RUNNING);
     f.agents[0].behave(|b| b.cut = 2);
     for _ in 0..2 {
         assert_eq!(f.pass().await, 0);
@@ -40,8 +39,7 @@ async fn repeated_mixed_and_repeatedly_whole_answers_end_in_the_same() {
     let all: Vec<_> = ids(1, 1_500).collect();
     f.rows(1, &all, "phase = 'RUNNING'");
     let agent = &f.agents[0];
-    all.iter()
-        .for_each(|id| agent.populate(*id, &Shape::RUNNING));
+    f.populate(1, &all, &Shape::RUNNING);
     agent.behave(|b| (b.duplicate, b.reverse) = (true, true));
     assert_eq!(f.pass().await, 1_500);
     assert_eq!(f.pass().await, 0);
@@ -97,8 +95,7 @@ async fn what_could_not_be_written_is_written_by_the_next_pass() {
 async fn what_a_pass_that_failed_has_read_is_decided_about_by_the_next() {
     let mut f = fixture(1).await;
     let all: Vec<_> = ids(1, 3).collect();
-    all.iter()
-        .for_each(|id| f.agents[0].populate(*id, &Shape::RUNNING));
+    f.populate(1, &all, &Shape::RUNNING);
     f.rows(1, &all[..1], "phase = 'RUNNING'");
     f.settle().await;
     // The rows can be read, the hosts cannot.
@@ -112,12 +109,7 @@ async fn what_a_pass_that_failed_has_read_is_decided_about_by_the_next() {
     assert_eq!(f.count_true(CONTAINER), 3);
     f.settle().await;
     // The same where everything is read anew: what is known of hosts is forgotten all the same.
-    f.lease = f
-        .pool
-        .try_lead("observer", "test", crate::fixture::LONG)
-        .await
-        .unwrap()
-        .unwrap();
+    f.lead_anew().await;
     f.sql("REVOKE SELECT ON hosts FROM windlass_observer");
     f.try_pass().await.unwrap_err();
     f.sql("GRANT SELECT ON hosts TO windlass_observer");
@@ -130,8 +122,7 @@ async fn what_a_pass_that_failed_has_read_is_decided_about_by_the_next() {
 async fn a_host_at_another_address_is_seen_as_it_is_there() {
     let mut f = fixture(2).await;
     let all: Vec<_> = ids(1, 2).collect();
-    all.iter()
-        .for_each(|id| f.agents[0].populate(*id, &Shape::RUNNING));
+    f.populate(1, &all, &Shape::RUNNING);
     f.agents[1].populate(all[0], &Shape::RUNNING);
     f.rows(1, &all, "phase = 'RUNNING'");
     f.settle().await;
@@ -153,10 +144,7 @@ async fn the_store_away_blinds_nobody_and_is_made_up_for() {
     f.rows(1, &all, "phase = 'STANDBY'");
     f.agents[0].populate(all[0], &Shape::RUNNING);
     let key = f.agents[0].list_archive(all[1], volume_id(all[1]));
-    f.sql(&format!(
-        "UPDATE workspaces SET archive_key = '{key}' WHERE id = '{}'",
-        all[1]
-    ));
+    f.set(all[1], &format!("archive_key = '{key}'"));
     f.agents[0].behave(|b| b.archive_error = Some("403".to_owned()));
     assert_eq!(f.pass().await, 2);
     assert_eq!(f.status(all[0], CONTAINER), "True");
@@ -177,24 +165,16 @@ async fn a_host_that_fails_is_said_to_fail_once_and_keeps_its_last_conditions() 
     let (one, two): (Vec<_>, Vec<_>) = (ids(1, 3).collect(), ids(2, 3).collect());
     f.rows(1, &one, "phase = 'RUNNING'");
     f.rows(2, &two, "phase = 'RUNNING'");
-    for (agent, ids) in f.agents.iter().zip([&one, &two]) {
-        ids.iter()
-            .for_each(|id| agent.populate(*id, &Shape::RUNNING));
-    }
+    f.populate(1, &one, &Shape::RUNNING);
+    f.populate(2, &two, &Shape::RUNNING);
     f.settle().await;
-    let error = |f: &crate::fixture::Fixture| {
-        f.sql(&format!(
-            "SELECT observe_error FROM hosts WHERE id = '{}'",
-            host(2)
-        ))
-    };
     f.agents[1].behave(|b| b.host_error = Some("the engine is away".to_owned()));
     f.agents[0].remove_container(one[0]);
     f.agents[1].remove_container(two[0]);
     let report = f.try_pass().await.unwrap().report;
     assert_eq!(report.changed, 1);
     assert_eq!(report.hosts[1].host_error, "the engine is away");
-    assert_eq!(error(&f), "the engine is away");
+    assert_eq!(f.host_error(2), "the engine is away");
     assert_eq!(f.status(one[0], CONTAINER), "False");
     assert_eq!(f.status(two[0], CONTAINER), "True");
     // A row that appears meanwhile waits for its host; nothing is written again and again.
@@ -210,10 +190,10 @@ async fn a_host_that_fails_is_said_to_fail_once_and_keeps_its_last_conditions() 
     // Refused calls are another failure; then it is well again.
     f.agents[1].behave(|b| (b.host_error, b.refuse) = (None, true));
     f.pass().await;
-    assert!(error(&f).contains("refused"), "{}", error(&f));
+    assert!(f.host_error(2).contains("refused"), "{}", f.host_error(2));
     f.agents[1].behave(|b| b.refuse = false);
     assert_eq!(f.pass().await, 2);
-    assert_eq!(error(&f), "");
+    assert_eq!(f.host_error(2), "");
     assert_eq!(f.status(two[0], CONTAINER), "False");
     assert_eq!(f.status(late[0], VOLUME), "True");
 }
@@ -226,10 +206,8 @@ async fn a_host_that_hangs_keeps_nobody_waiting() {
     f.rows(1, &one, "phase = 'RUNNING'");
     f.rows(2, &two, "phase = 'RUNNING'");
     f.agents[1].behave(|b| b.hang = true);
-    for (agent, ids) in f.agents.iter().zip([&one, &two]) {
-        ids.iter()
-            .for_each(|id| agent.populate(*id, &Shape::RUNNING));
-    }
+    f.populate(1, &one, &Shape::RUNNING);
+    f.populate(2, &two, &Shape::RUNNING);
     // All rows get a condition, those of the hanging host of the store alone.
     f.pass().await;
     assert_eq!(f.count_true(CONTAINER), 3);
@@ -243,9 +221,7 @@ async fn a_host_that_hangs_keeps_nobody_waiting() {
     assert_eq!(report.hosts[1].host_error, "it has not answered yet");
     // It answers: the observer is woken, and the answer counts although it is old.
     f.agents[1].behave(|b| b.hang = false);
-    tokio::time::timeout(Duration::from_secs(60), f.bell.notified())
-        .await
-        .expect("a late answer wakes the observer");
+    f.woken().await;
     assert_eq!(f.pass().await, 3);
     assert_eq!(f.count_true(CONTAINER), 3);
     assert_eq!(
@@ -275,9 +251,7 @@ async fn a_host_that_is_slow_every_time_keeps_nobody_waiting_either() {
         // It takes longer than a pass waits for anybody.
         tokio::time::sleep(Duration::from_millis(1_200)).await;
         f.agents[1].behave(|b| b.hang = false);
-        tokio::time::timeout(Duration::from_secs(60), f.bell.notified())
-            .await
-            .expect("a late answer wakes the observer");
+        f.woken().await;
         // This pass takes the answer, and does not ask anew.
         f.pass().await;
     }
@@ -290,13 +264,9 @@ async fn an_agent_of_an_earlier_version_is_looked_at_by_its_lists() {
     let all: Vec<_> = ids(1, 1_200).collect();
     f.rows(1, &all, "phase = 'RUNNING'");
     let agent = &f.agents[0];
-    all.iter()
-        .for_each(|id| agent.populate(*id, &Shape::RUNNING));
+    f.populate(1, &all, &Shape::RUNNING);
     let key = agent.list_archive(all[5], volume_id(all[5]));
-    f.sql(&format!(
-        "UPDATE workspaces SET archive_key = '{key}' WHERE id = '{}'",
-        all[5]
-    ));
+    f.set(all[5], &format!("archive_key = '{key}'"));
     agent.behave(|b| b.old = true);
     assert_eq!(f.pass().await, 1_200);
     assert_eq!(f.status(all[5], ARCHIVE), "True");
@@ -322,15 +292,14 @@ async fn an_agent_of_an_earlier_version_is_looked_at_by_its_lists() {
 async fn rows_that_come_after_their_containers_and_rows_that_go() {
     let mut f = fixture(1).await;
     let all: Vec<_> = ids(1, 2).collect();
-    all.iter()
-        .for_each(|id| f.agents[0].populate(*id, &Shape::RUNNING));
+    f.populate(1, &all, &Shape::RUNNING);
     f.settle().await;
     f.rows(1, &all, "phase = 'RUNNING'");
     assert_eq!(f.pass().await, 2);
-    f.sql(&format!(
-        "UPDATE workspaces SET phase = 'DELETED', desired_state = 'DELETED', deleted_at = now() WHERE id = '{}'",
-        all[0]
-    ));
+    f.set(
+        all[0],
+        "phase = 'DELETED', desired_state = 'DELETED', deleted_at = now()",
+    );
     f.agents[0].remove_container(all[0]);
     f.agents[0].remove_container(all[1]);
     assert_eq!(
@@ -343,12 +312,7 @@ async fn rows_that_come_after_their_containers_and_rows_that_go() {
     let versions = f.versions();
     f.observe = crate::fixture::observe(&f.pool, &f.bell);
     assert_eq!(f.pass().await, 0);
-    f.lease = f
-        .pool
-        .try_lead("observer", "test", crate::fixture::LONG)
-        .await
-        .unwrap()
-        .unwrap();
+    f.lead_anew().await;
     let wholes = f.agents[0].counts().wholes;
     assert_eq!(f.pass().await, 0);
     assert_eq!(f.agents[0].counts().wholes, wholes + 1);

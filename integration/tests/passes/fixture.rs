@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use uuid::Uuid;
 use windlass_coordinator::{Agents, Hints, Pass, PassError, Verdict};
 use windlass_db::{Bootstrap, Lease, Pool, migrate};
-use windlass_integration::sim_agent::{SimAgent, total};
+use windlass_integration::sim_agent::{Shape, SimAgent, total};
 use windlass_local::{
     ports,
     postgres::{self, Postgres},
@@ -43,10 +43,7 @@ pub async fn fixture(hosts: usize) -> Fixture {
     let dir = tempfile::tempdir().unwrap();
     // PostgreSQL runs as another user when we are root, and has to pass through.
     std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o711)).unwrap();
-    let mut config = postgres::Config::new(dir.path().join("pg"), ports::free_port().unwrap());
-    config.durable = false;
-    config.die_with_parent = true;
-    config.template_cache = Some(std::env::temp_dir().join("windlass-test-postgres"));
+    let config = postgres::Config::for_test(dir.path().join("pg"), ports::free_port().unwrap());
     let postgres = Postgres::start(&config).await.unwrap();
     let bootstrap = Bootstrap {
         role_passwords: ["observer", "api"]
@@ -69,8 +66,7 @@ pub async fn fixture(hosts: usize) -> Fixture {
         agents.push(agent);
     }
     let pool = Pool::new(&role_url(&postgres), 4).unwrap();
-    let lease = pool.try_lead("observer", "test", LONG).await;
-    let lease = lease.unwrap().unwrap();
+    let lease = lead(&pool).await;
     let bell = Arc::new(Notify::new());
     let observe = observe(&pool, &bell);
     Fixture {
@@ -82,6 +78,11 @@ pub async fn fixture(hosts: usize) -> Fixture {
         postgres,
         _dir: dir,
     }
+}
+
+async fn lead(pool: &Pool) -> Lease {
+    let lease = pool.try_lead("observer", "test", LONG).await;
+    lease.unwrap().unwrap()
 }
 
 /// An observer that knows nothing yet.
@@ -153,6 +154,24 @@ impl Fixture {
         ));
     }
 
+    /// Changes the row of one workspace.
+    pub fn set(&self, id: Uuid, columns: &str) {
+        self.sql(&format!(
+            "UPDATE workspaces SET {columns} WHERE id = '{id}'"
+        ));
+    }
+
+    /// Gives these workspaces on the n-th host what `shape` says.
+    pub fn populate(&self, n: usize, ids: &[Uuid], shape: &Shape) {
+        let agent = &self.agents[n - 1];
+        ids.iter().for_each(|id| agent.populate(*id, shape));
+    }
+
+    /// Begins another leadership.
+    pub async fn lead_anew(&mut self) {
+        self.lease = lead(&self.pool).await;
+    }
+
     /// A pass.
     pub async fn try_pass(&mut self) -> Result<Verdict<ObserveResponse>, PassError> {
         self.observe.pass(&self.lease, ()).await
@@ -161,6 +180,13 @@ impl Fixture {
     /// A pass that goes well; how many rows it wrote.
     pub async fn pass(&mut self) -> u32 {
         self.try_pass().await.unwrap().report.changed
+    }
+
+    /// Waits until a late answer wakes the observer.
+    pub async fn woken(&self) {
+        tokio::time::timeout(Duration::from_secs(60), self.bell.notified())
+            .await
+            .expect("a late answer wakes the observer");
     }
 
     /// Passes until one has nothing to do any more.
@@ -184,6 +210,14 @@ impl Fixture {
                  UNION ALL SELECT xmin || '/' || id FROM hosts
                  UNION ALL SELECT xmin || '/s' FROM archive_store) AS t (v)",
         )
+    }
+
+    /// Why the n-th host could not be observed; empty if it could.
+    pub fn host_error(&self, n: usize) -> String {
+        self.sql(&format!(
+            "SELECT observe_error FROM hosts WHERE id = '{}'",
+            host(n)
+        ))
     }
 
     /// Status of a condition; empty: none.

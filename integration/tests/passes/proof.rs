@@ -1,11 +1,18 @@
 //! Decisions that wait for a full list: it is asked for at once, and only then.
 
+use uuid::Uuid;
 use windlass_integration::sim_agent::{Shape, ids, volume_id};
 
 use crate::fixture::{VOLUME, fixture};
 
 /// Whether the host is observed later than a column of the one row.
 const PROVEN: &str = "SELECT h.last_observed_at > w.COLUMN FROM hosts AS h, workspaces AS w";
+
+/// The column of a row whose home is the volume that it was populated with.
+fn home_is_volume(id: Uuid) -> String {
+    let volume_id = volume_id(id);
+    format!(r#"home_ctx = '{{"location": "volume", "volume_id": "{volume_id}"}}'"#)
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deletion_is_proven_at_once() {
@@ -49,10 +56,7 @@ async fn a_lost_home_is_proven_by_a_list_that_began_after_its_absence_was_stored
     f.rows(
         1,
         &all,
-        &format!(
-            "phase = 'STANDBY', home_ctx = '{{\"location\": \"volume\", \"volume_id\": \"{}\"}}'",
-            volume_id(all[0])
-        ),
+        &format!("phase = 'STANDBY', {}", home_is_volume(all[0])),
     );
     f.settle().await;
     assert_eq!(f.agents[0].counts().proofs, 0);
@@ -80,8 +84,8 @@ async fn a_list_that_overlaps_with_the_first_observation_confirms_nothing() {
         1,
         &all,
         &format!(
-            "phase = 'ERROR', error_reason = 'DataLost', home_ctx = '{{\"location\": \"volume\", \"volume_id\": \"{}\"}}'",
-            volume_id(all[0])
+            "phase = 'ERROR', error_reason = 'DataLost', {}",
+            home_is_volume(all[0])
         ),
     );
     f.settle().await;

@@ -12,15 +12,10 @@ async fn one_agent_lists_the_store_and_another_takes_over() {
     let mut f = fixture(3).await;
     let all: Vec<_> = ids(1, 2).collect();
     f.rows(2, &all, "phase = 'ARCHIVED'");
-    let set_key = |f: &crate::fixture::Fixture, n: usize, key: &str| {
-        f.sql(&format!(
-            "UPDATE workspaces SET archive_key = '{key}' WHERE id = '{}'",
-            all[n]
-        ));
-    };
+    let named = |key: &str| format!("archive_key = '{key}'");
     for agent in &f.agents {
         let key = agent.list_archive(all[0], archive_op(all[0], 0));
-        set_key(&f, 0, &key);
+        f.set(all[0], &named(&key));
     }
     f.pass().await;
     assert_eq!(f.status(all[0], ARCHIVE), "True");
@@ -35,7 +30,7 @@ async fn one_agent_lists_the_store_and_another_takes_over() {
 
     // What the second makes is seen before the first has listed it.
     let key = f.agents[1].make_archive(all[1], archive_op(all[1], 0));
-    set_key(&f, 1, &key);
+    f.set(all[1], &named(&key));
     f.pass().await;
     assert_eq!(f.status(all[1], ARCHIVE), "True");
     // The third deletes it; the first has listed it in between.

@@ -120,7 +120,7 @@ impl AgentService for Agent {
     ) -> Answer<v1::ListJobsResponse> {
         let workspace = request::optional_uuid("workspace_id", &request.into_inner().workspace_id)?;
         let jobs = self.jobs.list(workspace);
-        Ok(Response::new(v1::ListJobsResponse { jobs }))
+        Ok(Response::new(observe::bounded(jobs, observe::MAX_JOBS)))
     }
 
     async fn provision(

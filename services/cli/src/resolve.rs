@@ -24,6 +24,8 @@ pub enum Scope {
     Deleted,
     /// As Live, but a prefix of a name does not suffice: for what cannot be taken back easily.
     Careful,
+    /// As Deleted, with the same care.
+    CarefulDeleted,
     /// Deleted ones alone, with the same care.
     Gone,
 }
@@ -31,6 +33,13 @@ pub enum Scope {
 impl Scope {
     fn allows(self, w: &v1::Workspace) -> bool {
         self != Self::Gone || w.delete_time.is_some()
+    }
+
+    fn is_careful(self) -> bool {
+        match self {
+            Self::Live | Self::Deleted => false,
+            Self::Careful | Self::CarefulDeleted | Self::Gone => true,
+        }
     }
 }
 
@@ -51,7 +60,7 @@ pub async fn workspace(
         )));
     }
     let shown: &[bool] = match scope {
-        Scope::Deleted => &[false, true],
+        Scope::Deleted | Scope::CarefulDeleted => &[false, true],
         Scope::Live | Scope::Careful => &[false],
         Scope::Gone => &[true],
     };
@@ -62,18 +71,17 @@ pub async fn workspace(
             return Ok(found);
         }
     }
+    let mut alike = Vec::new();
     if text.len() >= SHORTEST {
         for &deleted in shown {
             let all = list(client, "", "", deleted, None).await?;
+            alike = named_alike(text, &all, scope);
             if let Some(found) = by_prefix(text, all, scope)? {
                 return Ok(found);
             }
         }
     }
-    let deleted = if scope == Scope::Gone { "deleted " } else { "" };
-    Err(CliError::NotFound(format!(
-        "no {deleted}workspace {text:?}"
-    )))
+    Err(nobody(text, scope, &alike))
 }
 
 /// Letters, digits and hyphens: names and UUIDs have no others, and a filter has to be safe from them.
@@ -106,7 +114,7 @@ fn by_prefix(
     scope: Scope,
 ) -> Result<Option<v1::Workspace>, CliError> {
     let lower = text.to_ascii_lowercase();
-    let by_name = matches!(scope, Scope::Live | Scope::Deleted);
+    let by_name = !scope.is_careful();
     let begins =
         |w: &v1::Workspace| w.id.starts_with(&lower) || (by_name && w.name.starts_with(text));
     let fitting = candidates
@@ -126,20 +134,49 @@ fn the_only(
     Ok(fitting.pop())
 }
 
+/// Those whose name begins so.
+fn named_alike(text: &str, candidates: &[v1::Workspace], scope: Scope) -> Vec<v1::Workspace> {
+    let alike = |w: &&v1::Workspace| scope.allows(w) && w.name.starts_with(text);
+    candidates.iter().filter(alike).cloned().collect()
+}
+
+/// Nothing fits: what was looked for, and how it can be named. Only with care names begin so that do not fit.
+fn nobody(text: &str, scope: Scope, alike: &[v1::Workspace]) -> CliError {
+    let mut message = match scope {
+        Scope::Live | Scope::Deleted | Scope::Careful => format!("no workspace {text:?}"),
+        Scope::CarefulDeleted => format!("no workspace {text:?}, deleted or not"),
+        Scope::Gone => format!("no deleted workspace {text:?}"),
+    };
+    if scope.is_careful() {
+        message += &format!(
+            ": a name has to be whole here; of an id, its first {SHORTEST} characters or more will do"
+        );
+    }
+    if !alike.is_empty() {
+        message += &format!("; names that begin so: {}", listed(alike));
+    }
+    CliError::NotFound(message)
+}
+
 fn ambiguous(text: &str, fitting: &[v1::Workspace]) -> CliError {
-    let mut shown: Vec<String> = fitting
+    CliError::Usage(format!(
+        "{text:?} fits {} workspaces: {}",
+        fitting.len(),
+        listed(fitting)
+    ))
+}
+
+/// The first few, for an error.
+fn listed(workspaces: &[v1::Workspace]) -> String {
+    let mut shown: Vec<String> = workspaces
         .iter()
         .take(SHOWN)
         .map(|w| format!("{} ({}, owner {})", w.id, w.name, w.owner))
         .collect();
-    if fitting.len() > SHOWN {
-        shown.push(format!("and {} more", fitting.len() - SHOWN));
+    if workspaces.len() > SHOWN {
+        shown.push(format!("and {} more", workspaces.len() - SHOWN));
     }
-    CliError::Usage(format!(
-        "{text:?} fits {} workspaces: {}",
-        fitting.len(),
-        shown.join(", ")
-    ))
+    shown.join(", ")
 }
 
 /// All workspaces of a filter, page by page, up to `limit`.
@@ -185,150 +222,4 @@ pub fn host(hosts: &[v1::Host], text: &str) -> Result<String, CliError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn some(names: &[(&str, &str)]) -> Vec<v1::Workspace> {
-        names
-            .iter()
-            .map(|(id, name)| v1::Workspace {
-                id: (*id).to_owned(),
-                name: (*name).to_owned(),
-                owner: "ann".to_owned(),
-                ..v1::Workspace::default()
-            })
-            .collect()
-    }
-
-    fn deleted(id: &str, name: &str, seconds: i64) -> v1::Workspace {
-        let mut all = some(&[(id, name)]);
-        all[0].delete_time = Some(prost_types::Timestamp { seconds, nanos: 0 });
-        all.remove(0)
-    }
-
-    /// What each scope makes of a text, by id; `-` where it fits nothing.
-    async fn meant(all: &[v1::Workspace], text: &str, scope: Scope) -> String {
-        let fake = crate::fake::Fake {
-            workspaces: all.to_vec(),
-            ..Default::default()
-        };
-        let (client, _) = fake.serve().await;
-        match workspace(&client, text, scope).await {
-            Ok(found) => found.id,
-            Err(CliError::NotFound(_)) => "-".to_owned(),
-            Err(other) => panic!("{text}: {other}"),
-        }
-    }
-
-    #[tokio::test]
-    async fn names_win_over_prefixes() {
-        let all = some(&[
-            ("0b1f34bd", "demo"),
-            ("0b1f99aa", "demo-two"),
-            ("77aa0000", "abcd"),
-        ]);
-        for (text, id) in [
-            ("demo", "0b1f34bd"),
-            ("demo-", "0b1f99aa"),
-            ("0b1f3", "0b1f34bd"),
-            ("0B1F9", "0b1f99aa"),
-            ("77", "-"),
-            ("nobody", "-"),
-        ] {
-            assert_eq!(meant(&all, text, Scope::Live).await, id, "{text}");
-        }
-    }
-
-    #[tokio::test]
-    async fn a_deleted_ones_name_wins_over_a_live_ones_prefix() {
-        let mut all = some(&[("0b1f34bd", "demo-two")]);
-        all.push(deleted("1aaa0000", "demo", 2));
-        all.push(deleted("2aaa0000", "demo", 3));
-        all.push(deleted("3aaa0000", "demo", 1));
-        assert_eq!(meant(&all, "demo", Scope::Deleted).await, "2aaa0000");
-        assert_eq!(meant(&all, "demo", Scope::Gone).await, "2aaa0000");
-        assert_eq!(meant(&all, "demo", Scope::Live).await, "0b1f34bd");
-        assert_eq!(meant(&all, "demo-", Scope::Deleted).await, "0b1f34bd");
-        // A live one of the name wins over them all.
-        all.extend(some(&[("4aaa0000", "demo")]));
-        assert_eq!(meant(&all, "demo", Scope::Deleted).await, "4aaa0000");
-    }
-
-    #[tokio::test]
-    async fn care_takes_no_prefix_of_a_name() {
-        let mut all = some(&[("77aa0000", "abcd")]);
-        assert_eq!(meant(&all, "abc", Scope::Live).await, "77aa0000");
-        assert_eq!(meant(&all, "abc", Scope::Careful).await, "-");
-        assert_eq!(meant(&all, "77aa", Scope::Careful).await, "77aa0000");
-        all.push(deleted("88aa0000", "efgh", 1));
-        assert_eq!(meant(&all, "efg", Scope::Gone).await, "-");
-        assert_eq!(meant(&all, "88aa", Scope::Gone).await, "88aa0000");
-        // No live one is meant, whatever it is called.
-        assert_eq!(meant(&all, "abcd", Scope::Gone).await, "-");
-        assert_eq!(meant(&all, "77aa", Scope::Gone).await, "-");
-    }
-
-    #[test]
-    fn what_fits_several_lists_them() {
-        let all = some(&[("0b1f34bd", "one"), ("0b1f99aa", "two")]);
-        let error = by_prefix("0b1f", all, Scope::Live).unwrap_err();
-        assert_eq!(error.exit_code(), 2);
-        let text = error.to_string();
-        assert!(
-            text.contains("0b1f34bd (one, owner ann), 0b1f99aa (two"),
-            "{text}"
-        );
-        // Two owners may have the same name.
-        let same = some(&[("1", "demo"), ("2", "demo")]);
-        assert!(exactly("demo", same, Scope::Live).is_err());
-        let mut gone = vec![deleted("1", "demo", 1), deleted("2", "demo", 2)];
-        gone[0].owner = "bob".to_owned();
-        assert!(exactly("demo", gone, Scope::Gone).is_err());
-    }
-
-    #[test]
-    fn filters_get_nothing_but_names() {
-        for bad in ["", "a\" OR name = \"b", "a b", "ä", "../x"] {
-            assert!(!could_be_one(bad), "{bad}");
-        }
-        assert!(could_be_one("demo-1"));
-    }
-
-    #[test]
-    fn hosts_by_name_or_id() {
-        let hosts = [v1::Host {
-            id: "0b1f34bd-6ac7-4f15-9a8b-2b4c3c1e7a01".to_owned(),
-            name: "local".to_owned(),
-            ..v1::Host::default()
-        }];
-        assert_eq!(host(&hosts, "local").unwrap(), hosts[0].id);
-        assert_eq!(host(&hosts, &hosts[0].id).unwrap(), hosts[0].id);
-        assert_eq!(host(&hosts, "other").unwrap_err().exit_code(), 3);
-    }
-
-    #[tokio::test]
-    async fn every_page_is_searched_and_deleted_ones_come_last() {
-        let mut all = some(&[
-            ("0b1f34bd", "one"),
-            ("1b1f99aa", "two"),
-            ("2b1f99aa", "three"),
-            ("3b1f99aa", "four"),
-            ("4b1f99aa", "gone"),
-        ]);
-        all[4].delete_time = Some(prost_types::Timestamp::default());
-        let fake = crate::fake::Fake {
-            workspaces: all,
-            ..Default::default()
-        };
-        let (client, _) = fake.serve().await;
-        let id = async |text: &str, scope| workspace(&client, text, scope).await.map(|w| w.id);
-        assert_eq!(id("four", Scope::Careful).await.unwrap(), "3b1f99aa");
-        assert_eq!(id("3b1f", Scope::Careful).await.unwrap(), "3b1f99aa");
-        assert_eq!(id("gone", Scope::Live).await.unwrap_err().exit_code(), 3);
-        assert_eq!(id("gone", Scope::Deleted).await.unwrap(), "4b1f99aa");
-        let unknown = "0b1f34bd-6ac7-4f15-9a8b-2b4c3c1e7a01";
-        assert_eq!(id(unknown, Scope::Live).await.unwrap_err().exit_code(), 3);
-        let listed = list(&client, "", "", false, Some(3)).await.unwrap();
-        assert_eq!(listed.len(), 3);
-    }
-}
+mod tests;

@@ -13,12 +13,7 @@ use windlass_local::{
 };
 
 fn config(dir: &std::path::Path) -> Config {
-    Config {
-        durable: false,
-        die_with_parent: true,
-        template_cache: Some(std::env::temp_dir().join("windlass-test-postgres")),
-        ..Config::new(dir.join("pg"), ports::free_port().unwrap())
-    }
+    Config::for_test(dir.join("pg"), ports::free_port().unwrap())
 }
 
 fn dir() -> tempfile::TempDir {

@@ -8,8 +8,7 @@ use std::{
 };
 
 use chrono::{DateTime, TimeDelta, Utc};
-use redis::{Script, aio::ConnectionManager};
-use tokio::sync::OnceCell;
+use windlass_coordinator::RedisLink;
 use windlass_domain::WorkspaceId;
 
 const KEY: &str = "windlass:activity";
@@ -41,10 +40,7 @@ pub struct Buffer(Arc<Store>);
 
 #[derive(Debug)]
 enum Store {
-    Redis {
-        client: redis::Client,
-        connection: OnceCell<ConnectionManager>,
-    },
+    Redis(Box<RedisLink>),
     Memory(Mutex<HashMap<WorkspaceId, DateTime<Utc>>>),
 }
 
@@ -60,17 +56,14 @@ impl Buffer {
     /// When the URL is malformed.
     pub fn new(redis_url: Option<&str>) -> Result<Self, BufferError> {
         Ok(Self(Arc::new(match redis_url {
-            Some(url) => Store::Redis {
-                client: redis::Client::open(url)?,
-                connection: OnceCell::new(),
-            },
+            Some(url) => Store::Redis(Box::new(RedisLink::new(url)?)),
             None => Store::Memory(Mutex::default()),
         })))
     }
 
     /// Whether what is recorded outlives this process.
     pub fn is_shared(&self) -> bool {
-        matches!(*self.0, Store::Redis { .. })
+        matches!(*self.0, Store::Redis(_))
     }
 
     /// Records uses; an older one than the recorded changes nothing.
@@ -89,14 +82,13 @@ impl Buffer {
                     *latest = (*latest).max(*at);
                 }
             }
-            Store::Redis { client, connection } => {
+            Store::Redis(link) => {
                 let mut command = redis::cmd("ZADD");
                 command.arg(KEY).arg("GT");
                 for (id, at) in activities {
                     command.arg(score(*at)).arg(id.to_string());
                 }
-                let mut redis = manager(client, connection).await?;
-                command.exec_async(&mut redis).await?;
+                link.send::<()>(&command).await?;
             }
         }
         Ok(())
@@ -113,15 +105,10 @@ impl Buffer {
                 .take(BATCH)
                 .map(|(k, v)| (*k, *v))
                 .collect()),
-            Store::Redis { client, connection } => {
-                let mut redis = manager(client, connection).await?;
-                let members: Vec<(String, i64)> = redis::cmd("ZRANGE")
-                    .arg(KEY)
-                    .arg(0)
-                    .arg(BATCH - 1)
-                    .arg("WITHSCORES")
-                    .query_async(&mut redis)
-                    .await?;
+            Store::Redis(link) => {
+                let mut command = redis::cmd("ZRANGE");
+                command.arg(KEY).arg(0).arg(BATCH - 1).arg("WITHSCORES");
+                let members: Vec<(String, i64)> = link.send(&command).await?;
                 let (good, strange): (Vec<_>, Vec<_>) = members
                     .into_iter()
                     .map(|(member, ms)| (activity(&member, ms), member))
@@ -132,7 +119,7 @@ impl Buffer {
                     tracing::warn!(members = ?names, "dropped what is no activity");
                     let mut remove = redis::cmd("ZREM");
                     remove.arg(KEY).arg(names);
-                    remove.exec_async(&mut redis).await?;
+                    link.send::<()>(&remove).await?;
                 }
                 Ok(good
                     .into_iter()
@@ -159,26 +146,17 @@ impl Buffer {
                     }
                 }
             }
-            Store::Redis { client, connection } => {
-                let script = Script::new(COMPARE_AND_REMOVE);
-                let mut invocation = script.key(KEY);
+            Store::Redis(link) => {
+                let mut command = redis::cmd("EVAL");
+                command.arg(COMPARE_AND_REMOVE).arg(1).arg(KEY);
                 for (id, at) in stored {
-                    invocation.arg(id.to_string()).arg(score(*at));
+                    command.arg(id.to_string()).arg(score(*at));
                 }
-                let mut redis = manager(client, connection).await?;
-                invocation.invoke_async::<i64>(&mut redis).await?;
+                link.send::<()>(&command).await?;
             }
         }
         Ok(())
     }
-}
-
-async fn manager(
-    client: &redis::Client,
-    connection: &OnceCell<ConnectionManager>,
-) -> Result<ConnectionManager, BufferError> {
-    let manager = connection.get_or_try_init(|| client.get_connection_manager());
-    Ok(manager.await?.clone())
 }
 
 /// Milliseconds since the epoch: exact in Redis' doubles for the next 285,000 years.

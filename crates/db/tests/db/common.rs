@@ -34,12 +34,7 @@ pub async fn cluster() -> Db {
         .permissions(std::fs::Permissions::from_mode(0o711))
         .tempdir()
         .unwrap();
-    let config = Config {
-        durable: false,
-        die_with_parent: true,
-        template_cache: Some(std::env::temp_dir().join("windlass-test-postgres")),
-        ..Config::new(dir.path().join("pg"), ports::free_port().unwrap())
-    };
+    let config = Config::for_test(dir.path().join("pg"), ports::free_port().unwrap());
     let postgres = Postgres::start(&config).await.unwrap();
     let superuser = connect(&postgres.url()).await;
     Db {

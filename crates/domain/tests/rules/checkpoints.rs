@@ -3,9 +3,8 @@
 use windlass_domain::{
     DesiredState as D, ErrorReason as R, Freshness, Home, Operation as O, Phase, Policy, Workspace,
     conditions::{ContainerState, JobEvidence},
-    explain::explain,
+    explain::Explanation,
     planner::{Action, checkpoint_is_late},
-    ttl::Idle,
 };
 
 use crate::support::*;
@@ -313,19 +312,8 @@ fn an_archive_that_is_a_checkpoint_is_never_committed_as_the_home() {
     assert_eq!(plan.call.unwrap().action, Action::Archive { volume_id });
 }
 
-fn explained(w: &Workspace) -> windlass_domain::explain::Explanation {
-    let idle = Idle {
-        phase: w.control.phase,
-        desired: w.spec.desired,
-        operation: w.control.operation,
-        deleted: w.spec.deleted,
-        phase_changed_at: w.control.phase_changed_at,
-        last_access_at: Some(t(9_990)),
-        keep_awake_until: None,
-        standby_ttl: chrono::TimeDelta::seconds(600),
-        archive_ttl: chrono::TimeDelta::zero(),
-    };
-    explain(w, &idle, &fresh(), &Policy::default(), now())
+fn explained(w: &Workspace) -> Explanation {
+    explained_with(w, chrono::TimeDelta::seconds(600))
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 mod checkpoints;
 mod completion;
+mod crashes;
 mod deletion;
 mod failures;
 mod fixpoint;

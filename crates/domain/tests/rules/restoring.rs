@@ -3,8 +3,8 @@
 
 use uuid::Uuid;
 use windlass_domain::{
-    DesiredState as D, ErrorReason as R, Freshness, Home, Operation as O, Phase as P, Policy,
-    Workspace, conditions::ContainerState, explain::explain, planner::Action, ttl::Idle,
+    DesiredState as D, ErrorReason as R, Freshness, Home, Operation as O, Phase as P, Workspace,
+    conditions::ContainerState, explain::Explanation, planner::Action,
 };
 
 use crate::support::*;
@@ -173,19 +173,8 @@ fn a_volume_that_changed_is_archived_before_the_wish_is_fulfilled() {
     assert_eq!(next.archive_op_id, Some(op(NEW)));
 }
 
-fn explained(w: &Workspace) -> windlass_domain::explain::Explanation {
-    let idle = Idle {
-        phase: w.control.phase,
-        desired: w.spec.desired,
-        operation: w.control.operation,
-        deleted: w.spec.deleted,
-        phase_changed_at: w.control.phase_changed_at,
-        last_access_at: None,
-        keep_awake_until: None,
-        standby_ttl: chrono::TimeDelta::zero(),
-        archive_ttl: chrono::TimeDelta::zero(),
-    };
-    explain(w, &idle, &fresh(), &Policy::default(), now())
+fn explained(w: &Workspace) -> Explanation {
+    explained_with(w, chrono::TimeDelta::zero())
 }
 
 #[test]

@@ -14,7 +14,9 @@ use windlass_domain::{
     },
     control::Limits,
     error_reason::Failure,
+    explain::{Explanation, explain},
     planner::{Context, Plan, reconcile, record_failure},
+    ttl::Idle,
 };
 
 /// The id that the next operation gets.
@@ -357,4 +359,20 @@ pub fn failed(w: &Workspace, reason: ErrorReason) -> Workspace {
         control: fail_call(w, op_id, w.control.error_count, reason).unwrap(),
         ..w.clone()
     }
+}
+
+/// What is explained of a workspace that was used 10 s ago and has this standby_ttl.
+pub fn explained_with(w: &Workspace, standby_ttl: TimeDelta) -> Explanation {
+    let idle = Idle {
+        phase: w.control.phase,
+        desired: w.spec.desired,
+        operation: w.control.operation,
+        deleted: w.spec.deleted,
+        phase_changed_at: w.control.phase_changed_at,
+        last_access_at: Some(t(9_990)),
+        keep_awake_until: None,
+        standby_ttl,
+        archive_ttl: TimeDelta::zero(),
+    };
+    explain(w, &idle, &fresh(), &Policy::default(), now())
 }

@@ -36,11 +36,15 @@ fn arrives(world: &mut World) {
     assert!(calm(world, at_rest), "stuck: {:?}", world.ws);
 }
 
-fn run(steps: Vec<Dice>) -> World {
-    let mut world = World::new();
+fn live(world: &mut World, steps: Vec<Dice>) {
     for dice in steps {
         world.step(dice);
     }
+}
+
+fn run(steps: Vec<Dice>) -> World {
+    let mut world = World::new();
+    live(&mut world, steps);
     arrives_recovered(&mut world, 0);
     world
 }
@@ -77,13 +81,9 @@ proptest! {
         after in vec(any::<Dice>(), 0..30),
     ) {
         let mut world = World::new();
-        for dice in steps {
-            world.step(dice);
-        }
+        live(&mut world, steps);
         world.delete(discard);
-        for dice in after {
-            world.step(dice);
-        }
+        live(&mut world, after);
         arrives(&mut world);
     }
 }
@@ -105,28 +105,19 @@ proptest! {
         let mut world = World::new();
         arrives(&mut world);
         world.step(WRITE);
-        for dice in before {
-            world.step(dice);
-        }
+        live(&mut world, before);
         world.lose_home();
-        for dice in lost {
-            world.step(dice);
-        }
+        live(&mut world, lost);
         world.recover(which);
-        for dice in accepted {
-            world.step(dice);
-        }
+        live(&mut world, accepted);
         world.home_comes_back();
-        for dice in after {
-            world.step(dice);
-        }
+        live(&mut world, after);
         arrives_recovered(&mut world, which);
     }
 }
 
-/// Its content is newer than the archive that was accepted, and is the home again.
-#[test]
-fn a_lost_home_that_comes_back_after_its_recovery_is_the_home_again() {
+/// A running home with content 2, and its archive with content 1.
+fn archived_and_written_since() -> World {
     let mut world = World::new();
     for desired in [DesiredState::Archived, DesiredState::Running] {
         arrives(&mut world);
@@ -136,6 +127,13 @@ fn a_lost_home_that_comes_back_after_its_recovery_is_the_home_again() {
     arrives(&mut world);
     world.step(WRITE);
     assert_eq!((world.content(), world.archived()), (Some(2), vec![1]));
+    world
+}
+
+/// Its content is newer than the archive that was accepted, and is the home again.
+#[test]
+fn a_lost_home_that_comes_back_after_its_recovery_is_the_home_again() {
+    let mut world = archived_and_written_since();
     world.lose_home();
     let found = |w: &World| w.ws.control.phase == Phase::Error;
     assert!(calm(&mut world, found), "{:?}", world.ws);
@@ -149,15 +147,7 @@ fn a_lost_home_that_comes_back_after_its_recovery_is_the_home_again() {
 
 #[test]
 fn back_and_forth_without_faults() {
-    let mut world = World::new();
-    for desired in [DesiredState::Archived, DesiredState::Running] {
-        arrives(&mut world);
-        world.step(WRITE);
-        world.desire(desired);
-    }
-    arrives(&mut world);
-    world.step(WRITE);
-    assert_eq!((world.content(), world.archived()), (Some(2), vec![1]));
+    let mut world = archived_and_written_since();
     world.wish_restore(0);
     arrives(&mut world);
     assert_eq!(world.ws.control.phase, Phase::Running);

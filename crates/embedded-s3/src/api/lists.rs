@@ -1,5 +1,7 @@
 //! Listings, answered from memory alone.
 
+use std::sync::Arc;
+
 use s3s::dto::*;
 use s3s::{S3Result, s3_error};
 
@@ -39,6 +41,13 @@ impl Encoder {
         Some(prefixes.collect())
     }
 
+    fn objects(&self, items: Vec<(String, Arc<Entry>)>) -> Option<Vec<Object>> {
+        let objects = items
+            .into_iter()
+            .map(|(key, entry)| self.object(key, &entry));
+        Some(objects.collect())
+    }
+
     fn object(&self, key: String, entry: &Entry) -> Object {
         let algorithms = entry.sums.algorithms();
         Object {
@@ -75,13 +84,7 @@ impl Api {
             max_keys: i32::try_from(max).ok(),
             is_truncated: Some(found.next.is_some()),
             next_continuation_token: found.next.as_ref().and_then(Cursor::token),
-            contents: Some(
-                found
-                    .items
-                    .into_iter()
-                    .map(|(key, entry)| encoder.object(key, &entry))
-                    .collect(),
-            ),
+            contents: encoder.objects(found.items),
             common_prefixes: encoder.prefixes(found.prefixes),
             continuation_token: input.continuation_token,
             start_after: encoder.option(input.start_after),
@@ -106,13 +109,7 @@ impl Api {
             max_keys: i32::try_from(max).ok(),
             is_truncated: Some(found.next.is_some()),
             next_marker: encoder.option(found.next.and_then(Cursor::into_marker)),
-            contents: Some(
-                found
-                    .items
-                    .into_iter()
-                    .map(|(key, entry)| encoder.object(key, &entry))
-                    .collect(),
-            ),
+            contents: encoder.objects(found.items),
             common_prefixes: encoder.prefixes(found.prefixes),
             marker: Some(encoder.text(input.marker.unwrap_or_default())),
             prefix: Some(encoder.text(input.prefix.unwrap_or_default())),

@@ -63,6 +63,33 @@ macro_rules! expected {
 }
 pub(super) use expected;
 
+/// What GET and HEAD both tell of an object, in the answer of either.
+macro_rules! described {
+    ($output:ident, $meta:ident, $sums:ident, $len:ident, $content_range:ident) => {
+        $output {
+            accept_ranges: Some("bytes".to_owned()),
+            content_length: Some(length($len)),
+            content_range: $content_range,
+            e_tag: Some(etag(&$meta.etag)),
+            last_modified: Some(timestamp($meta.modified_ms)),
+            content_type: Some(content_type($meta.attributes.content_type)),
+            content_encoding: $meta.attributes.content_encoding,
+            content_disposition: $meta.attributes.content_disposition,
+            content_language: $meta.attributes.content_language,
+            cache_control: $meta.attributes.cache_control,
+            website_redirect_location: $meta.attributes.website_redirect,
+            metadata: Some($meta.attributes.user.into_iter().collect()),
+            checksum_type: $sums.kind(),
+            checksum_crc32: $sums.crc32,
+            checksum_crc32c: $sums.crc32c,
+            checksum_crc64nvme: $sums.crc64nvme,
+            checksum_sha1: $sums.sha1,
+            checksum_sha256: $sums.sha256,
+            ..Default::default()
+        }
+    };
+}
+
 impl Api {
     pub(super) async fn put(&self, mut req: S3Request<PutObjectInput>) -> Answer<PutObjectOutput> {
         let bucket = self.bucket(&req.input.bucket)?;
@@ -128,28 +155,9 @@ impl Api {
         } else {
             Sums::default()
         };
-        let attributes = meta.attributes;
         ok(GetObjectOutput {
             body: Some(StreamingBlob::wrap(body)),
-            accept_ranges: Some("bytes".to_owned()),
-            content_length: Some(length(len)),
-            content_range,
-            e_tag: Some(etag(&meta.etag)),
-            last_modified: Some(timestamp(meta.modified_ms)),
-            content_type: Some(content_type(attributes.content_type)),
-            content_encoding: attributes.content_encoding,
-            content_disposition: attributes.content_disposition,
-            content_language: attributes.content_language,
-            cache_control: attributes.cache_control,
-            website_redirect_location: attributes.website_redirect,
-            metadata: Some(attributes.user.into_iter().collect()),
-            checksum_type: sums.kind(),
-            checksum_crc32: sums.crc32,
-            checksum_crc32c: sums.crc32c,
-            checksum_crc64nvme: sums.crc64nvme,
-            checksum_sha1: sums.sha1,
-            checksum_sha256: sums.sha256,
-            ..Default::default()
+            ..described!(GetObjectOutput, meta, sums, len, content_range)
         })
     }
 
@@ -170,28 +178,8 @@ impl Api {
         } else {
             Sums::default()
         };
-        let attributes = meta.attributes;
-        ok(HeadObjectOutput {
-            accept_ranges: Some("bytes".to_owned()),
-            content_length: Some(length(range.end - range.start)),
-            content_range,
-            e_tag: Some(etag(&meta.etag)),
-            last_modified: Some(timestamp(meta.modified_ms)),
-            content_type: Some(content_type(attributes.content_type)),
-            content_encoding: attributes.content_encoding,
-            content_disposition: attributes.content_disposition,
-            content_language: attributes.content_language,
-            cache_control: attributes.cache_control,
-            website_redirect_location: attributes.website_redirect,
-            metadata: Some(attributes.user.into_iter().collect()),
-            checksum_type: sums.kind(),
-            checksum_crc32: sums.crc32,
-            checksum_crc32c: sums.crc32c,
-            checksum_crc64nvme: sums.crc64nvme,
-            checksum_sha1: sums.sha1,
-            checksum_sha256: sums.sha256,
-            ..Default::default()
-        })
+        let len = range.end - range.start;
+        ok(described!(HeadObjectOutput, meta, sums, len, content_range))
     }
 
     pub(super) async fn copy(&self, req: S3Request<CopyObjectInput>) -> Answer<CopyObjectOutput> {

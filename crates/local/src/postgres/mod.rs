@@ -58,6 +58,18 @@ impl Config {
             settings: Vec::new(),
         }
     }
+
+    /// For a test: it ends with the test, does not care for power cuts, and is copied from a template that all
+    /// tests of this machine share (outside the repository, where the user `postgres` can reach it).
+    #[must_use]
+    pub fn for_test(dir: impl Into<PathBuf>, port: u16) -> Self {
+        Self {
+            durable: false,
+            die_with_parent: true,
+            template_cache: Some(std::env::temp_dir().join("windlass-test-postgres")),
+            ..Self::new(dir, port)
+        }
+    }
 }
 
 /// A running cluster; dropping it kills it (which loses no commit).

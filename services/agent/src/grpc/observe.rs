@@ -16,6 +16,8 @@ use crate::model::{Delta, HostEntry, HostKey, Position};
 
 /// Longest time an answer waits for a first list, of the engine or of the store.
 const FIRST_LIST: Duration = Duration::from_secs(8);
+/// Jobs in an answer that comes as one message: 2.5 MB if every failure is told in the longest words.
+pub(super) const MAX_JOBS: usize = 1_000;
 
 impl Agent {
     pub(super) async fn all(&self, prefix: String) -> Answer<Chunks<v1::ListAllResponse>> {
@@ -162,6 +164,23 @@ impl Agent {
     }
 }
 
+/// At most so many of them, in the order they were in: what has ended makes room for what goes on.
+pub(super) fn bounded(mut jobs: Vec<v1::Job>, most: usize) -> v1::ListJobsResponse {
+    let truncated = jobs.len() > most;
+    let going_on = jobs.iter().filter(|job| job.end_time.is_none()).count();
+    let (mut room, mut room_for_ended) = (most, most.saturating_sub(going_on));
+    jobs.retain(|job| {
+        let room = match job.end_time {
+            None => &mut room,
+            Some(_) => &mut room_for_ended,
+        };
+        let fits = *room > 0;
+        *room = room.saturating_sub(1);
+        fits
+    });
+    v1::ListJobsResponse { jobs, truncated }
+}
+
 /// What is no position is one that nobody knows: the answer is the whole.
 fn position(text: &str) -> Option<Position> {
     text.parse().ok()
@@ -184,5 +203,23 @@ mod tests {
         request.set_timeout(Duration::from_secs(1));
         let wait = patience(&request);
         assert!(wait > Duration::from_millis(500) && wait < Duration::from_secs(1));
+    }
+
+    #[test]
+    fn jobs_that_go_on_are_left_out_last_and_the_order_stays() {
+        // The even ones have ended.
+        let told = |most| {
+            let jobs = (0..6).map(|n| v1::Job {
+                op_id: n.to_string(),
+                end_time: (n % 2 == 0).then(prost_types::Timestamp::default),
+                ..v1::Job::default()
+            });
+            let told = bounded(jobs.collect(), most);
+            let ids: String = told.jobs.into_iter().map(|job| job.op_id).collect();
+            (ids, told.truncated)
+        };
+        assert_eq!(told(6), ("012345".to_owned(), false));
+        assert_eq!(told(4), ("0135".to_owned(), true));
+        assert_eq!(told(2), ("13".to_owned(), true));
     }
 }

@@ -24,12 +24,7 @@ async fn without_the_store_containers_go_on() {
         "STORE_UNAVAILABLE",
     );
     assert_eq!(stored.as_deref(), Some("StoreUnavailable"));
-    let host = f
-        .client()
-        .get_host(v1::GetHostRequest {})
-        .await
-        .unwrap()
-        .into_inner();
+    let host = f.host().await;
     assert!(
         !host.store_error.is_empty() && host.engine_error.is_empty(),
         "{host:?}"
@@ -85,12 +80,7 @@ async fn without_the_engine_the_agent_says_so() {
     };
     let answer = f.client().stop(request).await;
     refused(answer, Code::Unavailable, "ENGINE_UNAVAILABLE");
-    let host = f
-        .client()
-        .get_host(v1::GetHostRequest {})
-        .await
-        .unwrap()
-        .into_inner();
+    let host = f.host().await;
     assert!(host.engine_error.contains("exist.sock"), "{host:?}");
     // The store goes on.
     f.archives(true).await.unwrap();

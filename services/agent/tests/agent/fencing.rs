@@ -39,12 +39,7 @@ async fn a_deposed_leader_changes_nothing_even_after_a_restart() {
     f.client().delete_archives(delete(2)).await.unwrap();
     let stale = f.client().delete_archives(delete(1)).await;
     refused(stale, Code::FailedPrecondition, "STALE_EPOCH");
-    let host = f
-        .client()
-        .get_host(v1::GetHostRequest {})
-        .await
-        .unwrap()
-        .into_inner();
+    let host = f.host().await;
     assert_eq!((host.wc_epoch, host.gc_epoch), (7, 2));
     assert!(f.state_file("epochs.json").exists());
 }

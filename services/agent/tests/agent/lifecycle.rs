@@ -213,12 +213,7 @@ async fn whoever_watches_hears_of_it() {
 async fn a_host_describes_itself() {
     let f = Fixture::new().await;
     f.archives(true).await.unwrap();
-    let host = f
-        .client()
-        .get_host(v1::GetHostRequest {})
-        .await
-        .unwrap()
-        .into_inner();
+    let host = f.host().await;
     assert!(
         !host.engine_version.is_empty() && host.engine_error.is_empty(),
         "{host:?}"

@@ -42,12 +42,7 @@ pub async fn database() -> Database {
         .permissions(std::fs::Permissions::from_mode(0o711))
         .tempdir()
         .unwrap();
-    let config = PostgresConfig {
-        durable: false,
-        die_with_parent: true,
-        template_cache: Some(std::env::temp_dir().join("windlass-test-postgres")),
-        ..PostgresConfig::new(dir.path().join("pg"), ports::free_port().unwrap())
-    };
+    let config = PostgresConfig::for_test(dir.path().join("pg"), ports::free_port().unwrap());
     let postgres = Postgres::start(&config).await.unwrap();
     let bootstrap = Bootstrap {
         role_passwords: vec![("windlass_api".to_owned(), ROLE_PASSWORD.to_owned())],

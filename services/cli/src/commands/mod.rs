@@ -1,4 +1,4 @@
-//! One file per group of commands.
+//! One file per group of commands; `restore` and `watch` are of `workspace`.
 
 mod archive;
 mod doctor;
@@ -7,6 +7,7 @@ mod host;
 mod rebuild;
 mod recover;
 mod restore;
+mod watch;
 mod workspace;
 
 use std::io::IsTerminal as _;

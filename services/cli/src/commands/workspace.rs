@@ -1,15 +1,12 @@
 //! `windlass workspace`.
 
-use std::time::Duration;
-
 use chrono::Utc;
 use prost_types::FieldMask;
-use tonic::{Code, Status, Streaming};
 use windlass_proto::v1;
 
-use super::{confirmed, restore};
+use super::{archive, confirmed, restore, watch};
 use crate::args::{
-    CreateArgs, DeleteArgs, Desired, ListArgs, MoveArgs, Output, UpdateArgs, WaitArgs,
+    CreateArgs, DeleteArgs, Desired, LimitArgs, ListArgs, MoveArgs, Output, UpdateArgs, WaitArgs,
     WorkspaceCommand,
 };
 use crate::client::{Client, request};
@@ -18,10 +15,6 @@ use crate::output::{self, json, outln, table};
 use crate::resolve::{self, Scope};
 use crate::values::{Ttl, relative, time, wire_duration};
 use crate::wait::{self, Goal};
-
-/// Until a watch that ended is resumed: from the one to the other, as long as nobody answers.
-const FIRST_PAUSE: Duration = Duration::from_millis(200);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// Runs one of them.
 pub async fn run(
@@ -54,7 +47,7 @@ pub async fn run(
             Ok(())
         }
         WorkspaceCommand::Restore(args) => restore::run(client, args, output).await,
-        WorkspaceCommand::Watch { id } => watch(client, id, output).await,
+        WorkspaceCommand::Watch { id } => watch::run(client, id, output).await,
         WorkspaceCommand::Explain(args) => {
             let id = resolve::workspace(client, &args.id, Scope::Deleted)
                 .await?
@@ -95,12 +88,7 @@ pub async fn run(
             let id = resolve::workspace(client, &args.id, Scope::Deleted)
                 .await?
                 .id;
-            let message = v1::ListWorkspaceArchivesRequest { id };
-            let answer = client
-                .workspaces()?
-                .list_workspace_archives(request(message))
-                .await;
-            let archives = answer.map_err(client.api_error())?.into_inner().archives;
+            let archives = archive::listed(client, &id).await?;
             let table = |archives: &[_]| table::archives(archives, Utc::now());
             output::list(&archives, output, json::archive, |a| &a.key, table);
             Ok(())
@@ -113,6 +101,14 @@ fn wire_state(desired: Desired) -> v1::DesiredState {
         Desired::Running => v1::DesiredState::Running,
         Desired::Standby => v1::DesiredState::Standby,
         Desired::Archived => v1::DesiredState::Archived,
+    }
+}
+
+fn wire_limits(limits: LimitArgs) -> v1::Limits {
+    v1::Limits {
+        cpu_millis: limits.cpu.unwrap_or(0),
+        memory_bytes: limits.memory.unwrap_or(0),
+        pids: limits.pids.unwrap_or(0),
     }
 }
 
@@ -134,7 +130,6 @@ pub(super) async fn wait_and_print(
 
 async fn create(client: &Client, args: CreateArgs, output: Output) -> Result<(), CliError> {
     let desired = wire_state(args.desired);
-    let limits = args.limits;
     let message = v1::CreateWorkspaceRequest {
         workspace: Some(v1::Workspace {
             name: args.name,
@@ -144,11 +139,7 @@ async fn create(client: &Client, args: CreateArgs, output: Output) -> Result<(),
             standby_ttl: args.ttls.standby_ttl.and_then(Ttl::to_wire),
             archive_ttl: args.ttls.archive_ttl.and_then(Ttl::to_wire),
             checkpoint_interval: args.checkpoints.checkpoint_interval.map(wire_duration),
-            limits: Some(v1::Limits {
-                cpu_millis: limits.cpu.unwrap_or(0),
-                memory_bytes: limits.memory.unwrap_or(0),
-                pids: limits.pids.unwrap_or(0),
-            }),
+            limits: Some(wire_limits(args.limits)),
             ..v1::Workspace::default()
         }),
         request_id: args.request_id.map(|id| id.to_string()).unwrap_or_default(),
@@ -253,11 +244,7 @@ fn changes(args: &UpdateArgs) -> (v1::Workspace, Vec<String>) {
         standby_ttl: args.ttls.standby_ttl.and_then(Ttl::to_wire),
         archive_ttl: args.ttls.archive_ttl.and_then(Ttl::to_wire),
         checkpoint_interval: args.checkpoints.checkpoint_interval.map(wire_duration),
-        limits: Some(v1::Limits {
-            cpu_millis: args.limits.cpu.unwrap_or(0),
-            memory_bytes: args.limits.memory.unwrap_or(0),
-            pids: args.limits.pids.unwrap_or(0),
-        }),
+        limits: Some(wire_limits(args.limits)),
         etag: args.etag.clone().unwrap_or_default(),
         ..v1::Workspace::default()
     };
@@ -265,13 +252,12 @@ fn changes(args: &UpdateArgs) -> (v1::Workspace, Vec<String>) {
 }
 
 async fn delete(client: &Client, args: DeleteArgs, output: Output) -> Result<(), CliError> {
-    let before = match resolve::workspace(client, &args.id, Scope::Careful).await {
-        // Deleting again is no error, and may add discard_home.
-        Err(CliError::NotFound(_)) if args.discard_home => {
-            resolve::workspace(client, &args.id, Scope::Gone).await?
-        }
-        other => other?,
+    // Deleting again is no error, and may add discard_home.
+    let scope = match args.discard_home {
+        true => Scope::CarefulDeleted,
+        false => Scope::Careful,
     };
+    let before = resolve::workspace(client, &args.id, scope).await?;
     let lost = if args.discard_home {
         "; its home is lost"
     } else {
@@ -294,93 +280,13 @@ async fn delete(client: &Client, args: DeleteArgs, output: Output) -> Result<(),
     wait_and_print(client, after, Goal::Deleted, args.wait, output).await
 }
 
-async fn watch(client: &Client, id: Option<String>, output: Output) -> Result<(), CliError> {
-    let id = match id {
-        Some(text) => resolve::workspace(client, &text, Scope::Deleted).await?.id,
-        None => String::new(),
-    };
-    let mut resume_token = String::new();
-    // None until it was open once: what cannot begin fails at once, what ended is resumed.
-    let mut pause: Option<Duration> = None;
-    loop {
-        let message = v1::WatchWorkspacesRequest {
-            id: id.clone(),
-            resume_token: resume_token.clone(),
-        };
-        let ended = match client.workspaces()?.watch_workspaces(message).await {
-            Ok(answer) => {
-                let now = pause.get_or_insert(FIRST_PAUSE);
-                print_changes(answer.into_inner(), &mut resume_token, now, output).await
-            }
-            Err(status) => Err(status),
-        };
-        match (ended, pause) {
-            // Too old to resume from: begin with the current state.
-            (Err(status), _)
-                if status.code() == Code::InvalidArgument && !resume_token.is_empty() =>
-            {
-                resume_token.clear();
-            }
-            (Err(status), Some(now)) if wait::passing(&status) => {
-                eprintln!(
-                    "windlass: the watch is lost, trying again: {}",
-                    status.message()
-                );
-                tokio::time::sleep(now).await;
-                pause = Some((now * 2).min(LONGEST_PAUSE));
-            }
-            (Err(status), _) => return Err(client.api_error()(status)),
-            (Ok(()), _) => tokio::time::sleep(FIRST_PAUSE).await,
-        }
-    }
-}
-
-/// Prints what a stream tells, to its end.
-async fn print_changes(
-    mut stream: Streaming<v1::WatchWorkspacesResponse>,
-    resume_token: &mut String,
-    pause: &mut Duration,
-    output: Output,
-) -> Result<(), Status> {
-    while let Some(message) = stream.message().await? {
-        *pause = FIRST_PAUSE;
-        if let Some(workspace) = &message.workspace {
-            print_change(workspace, output);
-        }
-        if !message.resume_token.is_empty() {
-            *resume_token = message.resume_token;
-        }
-    }
-    Ok(())
-}
-
-fn print_change(w: &v1::Workspace, output: Output) {
-    match output {
-        // One document per line.
-        Output::Json => outln!("{}", json::workspace(w)),
-        Output::Id => outln!("{}", w.id),
-        Output::Table => {
-            let now = Utc::now().format("%H:%M:%S");
-            let (phase, desired) = (output::phase(w), output::desired(w));
-            let mut line = format!("{now}  {}  {phase}  desired {desired}", w.name);
-            if w.operation() != v1::Operation::None {
-                line = format!("{line}  {}", output::operation(w));
-            }
-            if !w.error_reason.is_empty() {
-                line = format!("{line}  {}: {}", w.error_reason, w.error_message);
-            }
-            outln!("{line}");
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use clap::Parser as _;
 
     use super::*;
     use crate::args::{Cli, Command};
-    use crate::fake::{Fake, Script};
+    use crate::fake::Fake;
 
     fn parsed(line: &str) -> WorkspaceCommand {
         let cli = Cli::try_parse_from(line.split_whitespace()).unwrap();
@@ -451,40 +357,6 @@ mod tests {
         let create = "windlass ws create gone --request-id 0b1f34bd-6ac7-4f15-9a8b-2b4c3c1e7a01";
         assert_eq!(ran(&all, create).await.0, 1);
         assert_eq!(ran(&all, &format!("{create} --no-wait")).await.0, 1);
-    }
-
-    async fn watched(scripts: Vec<Script>) -> (String, Vec<String>) {
-        let fake = Fake {
-            scripts: std::sync::Mutex::new(scripts.into()),
-            ..Fake::default()
-        };
-        let (client, fake) = fake.serve().await;
-        let error = watch(&client, None, Output::Id).await.unwrap_err();
-        let resumed = fake.resumed.lock().unwrap().clone();
-        (error.to_string(), resumed)
-    }
-
-    #[tokio::test]
-    async fn a_watch_that_was_open_outlives_the_api() {
-        let told = |token: &str| {
-            Ok(vec![v1::WatchWorkspacesResponse {
-                resume_token: token.to_owned(),
-                ..v1::WatchWorkspacesResponse::default()
-            }])
-        };
-        let (error, resumed) = watched(vec![
-            told("here"),
-            Err(Status::unavailable("restarts")),
-            Err(Status::invalid_argument("too old")),
-            told("there"),
-            Err(Status::unauthenticated("revoked")),
-        ])
-        .await;
-        assert!(error.contains("revoked"), "{error}");
-        assert_eq!(resumed, ["", "here", "here", "", "there"]);
-        let (error, resumed) = watched(vec![Err(Status::unavailable("not up"))]).await;
-        assert!(error.contains("not up"), "{error}");
-        assert_eq!(resumed, [""]);
     }
 
     #[test]

@@ -1,0 +1,81 @@
+//! The one way to Redis: everything is bounded, and nothing is tried in the background. The client's own
+//! limits hold, 1 s for a connection and 500 ms for an answer. A connection that Redis has closed shows it only
+//! when it is used, so a command that fails on one that was open is sent once more, on a new one; then it has
+//! failed. Trying again is up to the caller, who knows whether anybody still waits.
+
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use redis::{
+    Cmd, FromRedisValue, IntoConnectionInfo, RedisResult,
+    aio::{MultiplexedConnection, PubSub},
+    io::tcp::{TcpSettings, socket2::TcpKeepalive},
+};
+
+/// How long Redis may take to let us listen.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A Redis, and the connection to it that was good last.
+#[derive(Debug)]
+pub struct RedisLink {
+    client: redis::Client,
+    open: Mutex<Option<MultiplexedConnection>>,
+}
+
+impl RedisLink {
+    /// Does not connect yet.
+    ///
+    /// # Errors
+    /// When the URL is malformed.
+    pub fn new(url: &str) -> RedisResult<Self> {
+        // A listener sends nothing: only probes show it that Redis has gone without a word.
+        let keepalive = TcpKeepalive::new()
+            .with_time(Duration::from_secs(10))
+            .with_interval(Duration::from_secs(5))
+            .with_retries(3);
+        let tcp = TcpSettings::default().set_keepalive(keepalive);
+        let client = redis::Client::open(url.into_connection_info()?.set_tcp_settings(tcp))?;
+        Ok(Self {
+            client,
+            open: Mutex::default(),
+        })
+    }
+
+    /// Sends a command, perhaps twice: it has to mean the same then.
+    ///
+    /// # Errors
+    /// When Redis cannot be reached, does not answer in time, or refuses.
+    pub async fn send<T: FromRedisValue>(&self, command: &Cmd) -> RedisResult<T> {
+        let open = self.open().clone();
+        if let Some(mut open) = open
+            && let Ok(answer) = command.query_async(&mut open).await
+        {
+            return Ok(answer);
+        }
+        *self.open() = None;
+        let mut new = self.client.get_multiplexed_async_connection().await?;
+        let answer = command.query_async(&mut new).await?;
+        *self.open() = Some(new);
+        Ok(answer)
+    }
+
+    /// Listens to a channel, on a connection of its own.
+    pub(crate) async fn subscribe(&self, channel: &str) -> Result<PubSub, String> {
+        let connect = async {
+            let mut pubsub = self.client.get_async_pubsub().await?;
+            pubsub.subscribe(channel).await?;
+            RedisResult::Ok(pubsub)
+        };
+        let connected = tokio::time::timeout(PATIENCE, connect).await;
+        connected
+            .map_err(|e| e.to_string())?
+            .map_err(|e| e.to_string())
+    }
+
+    fn open(&self) -> MutexGuard<'_, Option<MultiplexedConnection>> {
+        // What it holds is valid after any panic.
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
