@@ -96,6 +96,8 @@ pub async fn run(
         config.periods.idle_period,
         config.stale_after
     );
+    // Told from the start: an alert looks for an increase.
+    metrics::counter!("windlass_observer_unreadable_rows_total").increment(0);
     let args = &config.coordinator;
     let (pool, hints) = args.connect()?;
     let agents = Arc::new(Agents::new(&args.service_token));

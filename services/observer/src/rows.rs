@@ -38,6 +38,8 @@ pub struct Row {
 pub struct Rows {
     epoch: Option<Epoch>,
     token: Option<WatchToken>,
+    /// The transaction that committed last.
+    own: Option<i64>,
     rows: HashMap<WorkspaceId, Row>,
     in_progress: HashSet<WorkspaceId>,
     awaiting: HashMap<WorkspaceId, (HostId, DateTime<Utc>)>,
@@ -52,15 +54,19 @@ impl Rows {
         if self.epoch != Some(lease.epoch) {
             *self = Self::default();
         }
-        let (shard, since) = (lease.shard, self.token);
+        let (shard, since, own) = (lease.shard, self.token, self.own);
         let mut read = pool
-            .observed_rows(shard, since, |row| self.put(row))
+            .observed_rows(shard, since, own, |id, row| self.put(id, row))
             .await?;
         if since.is_some_and(|token| read.token < token) {
             tracing::warn!("the database has lost transactions: everything is read anew");
             *self = Self::default();
-            read = pool.observed_rows(shard, None, |row| self.put(row)).await?;
+            read = pool
+                .observed_rows(shard, None, None, |id, row| self.put(id, row))
+                .await?;
         }
+        let unreadable = u64::try_from(read.unreadable).unwrap_or(u64::MAX);
+        metrics::counter!("windlass_observer_unreadable_rows_total").increment(unreadable);
         self.anew |= self.token.is_none();
         self.epoch = Some(lease.epoch);
         self.token = Some(read.token);
@@ -84,26 +90,27 @@ impl Rows {
         self.undecided.extend(of_them.map(|(id, _)| *id));
     }
 
-    fn put(&mut self, row: ObservedRow) {
-        let id = row.id;
+    fn put(&mut self, id: WorkspaceId, row: Option<ObservedRow>) {
         self.undecided.insert(id);
         self.in_progress.remove(&id);
         self.awaiting.remove(&id);
-        if row.gone {
-            self.rows.remove(&id);
+        let known = self.rows.remove(&id).map(|row| row.conditions);
+        let Some(row) = row else {
             return;
-        }
+        };
+        let conditions = match (row.conditions, known) {
+            // Nobody but this leader has written it since: invariant.
+            (None, known) => known.unwrap_or_default(),
+            // What is as it was is held once.
+            (Some(read), Some(known)) if *known == read => known,
+            (Some(read), _) => Arc::new(read),
+        };
         if row.in_progress {
             self.in_progress.insert(id);
         }
-        if let Some(after) = row.proof_after {
+        if let Some(after) = row.subject.proof_after(&conditions) {
             self.awaiting.insert(id, (row.host_id, after));
         }
-        // What this leader wrote comes back as it was, for one.
-        let conditions = match self.rows.get(&id) {
-            Some(known) if *known.conditions == row.conditions => Arc::clone(&known.conditions),
-            Some(_) | None => Arc::new(row.conditions),
-        };
         let row = Row {
             host_id: row.host_id,
             archive_key: row.archive_key.map(String::into_boxed_str),
@@ -114,8 +121,9 @@ impl Rows {
         self.rows.insert(id, row);
     }
 
-    /// These conditions were committed.
-    pub fn committed(&mut self, stored: Vec<(WorkspaceId, Arc<Conditions>)>) {
+    /// These conditions were committed by the transaction `xid`.
+    pub fn committed(&mut self, xid: Option<i64>, stored: Vec<(WorkspaceId, Arc<Conditions>)>) {
+        self.own = xid.or(self.own);
         for (id, conditions) in stored {
             if let Some(row) = self.rows.get_mut(&id) {
                 row.conditions = conditions;
@@ -154,7 +162,11 @@ impl Rows {
 #[cfg(test)]
 mod tests {
     use uuid::Uuid;
-    use windlass_domain::conditions::{Evidence, VolumeEvidence};
+    use windlass_domain::{
+        Home, Operation, Phase,
+        conditions::{Evidence, VolumeEvidence},
+        observation::proof::Subject,
+    };
 
     use super::*;
 
@@ -175,29 +187,36 @@ mod tests {
         }
     }
 
-    fn read(conditions: Conditions) -> ObservedRow {
-        ObservedRow {
-            id: ID,
+    fn read(conditions: Option<Conditions>) -> Option<ObservedRow> {
+        Some(ObservedRow {
             host_id: HostId(Uuid::from_u128(2)),
-            gone: false,
             in_progress: false,
             archive_key: None,
             restore_key: None,
             conditions,
-            proof_after: None,
+            subject: Subject {
+                deleted: false,
+                phase: Phase::Running,
+                phase_changed_at: DateTime::UNIX_EPOCH,
+                operation: Operation::None,
+                error_reason: None,
+                retry_at: None,
+                home: Home::default(),
+                observed_at: None,
+            },
             trace: None,
-        }
+        })
     }
 
     #[test]
     fn what_is_known_already_is_held_once() {
         let mut rows = Rows::default();
         let held = |rows: &Rows| Arc::clone(&rows.get(ID).unwrap().conditions);
-        rows.put(read(sees("v")));
+        rows.put(ID, read(Some(sees("v"))));
         let first = held(&rows);
-        rows.put(read(sees("v")));
+        rows.put(ID, read(Some(sees("v"))));
         assert!(Arc::ptr_eq(&held(&rows), &first));
-        rows.put(read(sees("w")));
+        rows.put(ID, read(Some(sees("w"))));
         assert_eq!(*held(&rows), sees("w"));
 
         let seen = sees("w");
@@ -205,6 +224,19 @@ mod tests {
         rows.confirmed(ID, seen);
         let shared = held(&rows).evidence.volume.clone().unwrap();
         assert!(Arc::ptr_eq(&shared, &volume));
+        assert_eq!(rows.take_undecided(), [ID].into());
+    }
+
+    #[test]
+    fn what_this_leader_wrote_stays_and_what_is_gone_goes() {
+        let mut rows = Rows::default();
+        rows.put(ID, read(Some(sees("v"))));
+        let written = Arc::new(sees("w"));
+        rows.committed(Some(7), vec![(ID, Arc::clone(&written))]);
+        rows.put(ID, read(None));
+        assert!(Arc::ptr_eq(&rows.get(ID).unwrap().conditions, &written));
+        rows.put(ID, None);
+        assert!(rows.get(ID).is_none());
         assert_eq!(rows.take_undecided(), [ID].into());
     }
 }

@@ -118,11 +118,12 @@ impl Pass for Observe {
             .write(observation.changed.iter().map(|(id, _)| *id));
         let changed = observation.changed.clone();
         let spans = account::spans(&self.rows, &changed, now);
-        let written = self.pool.store_observation(lease, observation).await?;
+        let done = self.pool.store_observation(lease, observation).await?;
+        let written = done.rows;
         drop(spans);
         self.pending.written();
         self.store.noted();
-        self.rows.committed(changed);
+        self.rows.committed(done.xid, changed);
         if written > 0 || proven || seen.job_ended {
             self.hints.publish(Channel::Wc);
         }

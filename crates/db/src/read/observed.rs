@@ -2,7 +2,10 @@
 //! Two statements, whatever there is; the rows are found as those of the watch feed are (see `watch`), so
 //! that none is missed and an idle pass reads none. PostgreSQL's clock comes with them.
 //!
-//! Rows are handed over one by one, so that nobody needs to hold them all.
+//! Rows are handed over one by one, so that nobody needs to hold them all. What the reader wrote itself and nobody
+//! has written since comes without the conditions, which are most of a row: it has them.
+//!
+//! A row that this version cannot read is told of and handed over as gone: it stands in no other's way.
 
 use chrono::{DateTime, Utc};
 use diesel::{
@@ -13,7 +16,7 @@ use diesel_async::RunQueryDsl;
 use futures::{Stream, TryStreamExt};
 use uuid::Uuid;
 use windlass_domain::{
-    Conditions, Home, HostId, Operation, Phase, Shard, WorkspaceId, observation::proof::Subject,
+    Conditions, HostId, Operation, Phase, Shard, WorkspaceId, observation::proof::Subject,
 };
 
 use super::{WatchToken, shard::owns};
@@ -30,23 +33,18 @@ const PAGE: i64 = 5_000;
 /// A row as the observer needs it.
 #[derive(Clone, Debug)]
 pub struct ObservedRow {
-    /// Its id.
-    pub id: WorkspaceId,
     /// Its host.
     pub host_id: HostId,
-    /// It is gone for good, or its host is of another shard: nothing of it is observed any more.
-    pub gone: bool,
     /// An operation is in progress.
     pub in_progress: bool,
     /// Key of the archive that is, or last was, the home.
     pub archive_key: Option<String>,
     /// Key of the archive it is to be restored from, while that wish is open.
     pub restore_key: Option<String>,
-    /// What was observed.
-    pub conditions: Conditions,
-    /// The moment after which a full list of the host has to begin for the next decision; `None`: no decision
-    /// waits for one.
-    pub proof_after: Option<DateTime<Utc>>,
+    /// What was observed; `None`: what the reader wrote last.
+    pub conditions: Option<Conditions>,
+    /// What decides whether it waits for a full list of its host.
+    pub subject: Subject,
     /// The trace of the call that set its desired state, if that is traced.
     pub trace: Option<Box<ObservedTrace>>,
 }
@@ -81,6 +79,8 @@ pub struct ObservedUntil {
     pub token: WatchToken,
     /// PostgreSQL's clock before the rows were read.
     pub now: DateTime<Utc>,
+    /// Rows that cannot be read.
+    pub unreadable: usize,
 }
 
 /// A host as the observer needs it.
@@ -141,6 +141,8 @@ struct Line {
     restore_key: Option<String>,
     #[diesel(sql_type = Nullable<Text>)]
     conditions: Option<String>,
+    #[diesel(sql_type = Bool)]
+    own: bool,
     #[diesel(sql_type = Nullable<Timestamptz>)]
     observed_at: Option<DateTime<Utc>>,
     #[diesel(sql_type = Nullable<SqlUuid>)]
@@ -154,7 +156,7 @@ struct Line {
 }
 
 /// A statement that answers with horizon and clock also when there is no row. Both are of the snapshot that
-/// the rows are of.
+/// the rows are of. `$1` is the reader's own last transaction.
 macro_rules! lines {
     ($from:literal) => {
         concat!(
@@ -162,7 +164,8 @@ macro_rules! lines {
                     w.retry_at, w.home_ctx::text AS home, w.deleted_at IS NOT NULL AS deleted, w.archive_key,
                     CASE WHEN w.restore_request IS DISTINCT FROM w.restore_applied
                          THEN w.restore_key END AS restore_key,
-                    w.conditions::text AS conditions, w.observed_at, w.op_id, w.op_started_at,
+                    CASE WHEN w.change_xid IS DISTINCT FROM $1 THEN w.conditions::text END AS conditions,
+                    w.change_xid IS NOT DISTINCT FROM $1 AS own, w.observed_at, w.op_id, w.op_started_at,
                     w.trace_context, w.trace_context_at
              FROM (SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS xmin,
                           clock_timestamp() AS now) AS x LEFT JOIN ",
@@ -173,30 +176,36 @@ macro_rules! lines {
 
 impl Pool {
     /// Hands over the rows of hosts in a shard that changed at or after `since`; `None`: every one that is not gone
-    /// for good. After an error some may have been.
+    /// for good. Without a row: gone for good, of another shard's host, or not to be read, so that nothing of it is
+    /// observed any more. `own` is the reader's last transaction ([`Stored`](crate::write::observer::Stored)). After
+    /// an error some may have been handed over.
     pub async fn observed_rows(
         &self,
         shard: Shard,
         since: Option<WatchToken>,
-        each: impl FnMut(ObservedRow),
+        own: Option<i64>,
+        each: impl FnMut(WorkspaceId, Option<ObservedRow>),
     ) -> Result<ObservedUntil> {
         match since {
-            Some(token) => self.changed_rows(shard, token, each).await,
+            Some(token) => self.changed_rows(shard, token, own, each).await,
             None => self.all_rows(shard, each).await,
         }
     }
 
-    /// Those of other shards are read as gone: one may just have moved there.
+    /// Those of other shards are handed over as gone: one may just have moved there.
     async fn changed_rows(
         &self,
         shard: Shard,
         since: WatchToken,
-        mut each: impl FnMut(ObservedRow),
+        own: Option<i64>,
+        mut each: impl FnMut(WorkspaceId, Option<ObservedRow>),
     ) -> Result<ObservedUntil> {
         let mut conn = self.get().await?;
-        let lines = diesel::sql_query(lines!(
-            "(workspace_changes AS c JOIN workspaces AS w ON w.id = c.workspace_id) ON c.change_xid >= $1"
-        ))
+        let changed = lines!(
+            "(workspace_changes AS c JOIN workspaces AS w ON w.id = c.workspace_id) ON c.change_xid >= $2"
+        );
+        let lines = diesel::sql_query(changed)
+            .bind::<Nullable<BigInt>, _>(own)
             .bind::<BigInt, _>(since.0)
             .prepared()
             .load_stream::<Line>(&mut conn)
@@ -209,28 +218,35 @@ impl Pool {
     async fn all_rows(
         &self,
         shard: Shard,
-        mut each: impl FnMut(ObservedRow),
+        mut each: impl FnMut(WorkspaceId, Option<ObservedRow>),
     ) -> Result<ObservedUntil> {
-        let mut first = None;
+        let mut first: Option<ObservedUntil> = None;
         let mut after = Uuid::nil();
         loop {
             let mut conn = self.get().await?;
             let lines = diesel::sql_query(format!(
                 lines!(
-                    "(SELECT * FROM workspaces WHERE phase <> 'DELETED' AND id > $1 AND {}
-                      ORDER BY id LIMIT $2) AS w ON true ORDER BY w.id"
+                    "(SELECT * FROM workspaces WHERE phase <> 'DELETED' AND id > $2 AND {}
+                      ORDER BY id LIMIT $3) AS w ON true ORDER BY w.id"
                 ),
                 owns("host_id", shard)
             ))
+            .bind::<Nullable<BigInt>, _>(None::<i64>)
             .bind::<SqlUuid, _>(after)
             .bind::<BigInt, _>(PAGE)
             .load_stream::<Line>(&mut conn)
             .await?;
             let page = read(lines, shard, &mut each).await?;
-            let until = *first.get_or_insert(page.until);
+            let until = match &mut first {
+                None => first.insert(page.until),
+                Some(until) => {
+                    until.unreadable += page.until.unreadable;
+                    until
+                }
+            };
             match page.last.filter(|_| page.rows == PAGE) {
                 Some(last) => after = last,
-                None => return Ok(until),
+                None => return Ok(*until),
             }
         }
     }
@@ -297,7 +313,7 @@ struct Page {
 async fn read(
     mut lines: impl Stream<Item = QueryResult<Line>> + Unpin,
     shard: Shard,
-    each: &mut impl FnMut(ObservedRow),
+    each: &mut impl FnMut(WorkspaceId, Option<ObservedRow>),
 ) -> Result<Page> {
     let mut page: Option<Page> = None;
     while let Some(line) = lines.try_next().await? {
@@ -305,15 +321,22 @@ async fn read(
             until: ObservedUntil {
                 token: WatchToken(line.xmin),
                 now: line.now,
+                unreadable: 0,
             },
             rows: 0,
             last: None,
         });
-        if line.id.is_some() {
-            page.rows += 1;
-            page.last = line.id;
-            each(line.row(shard)?);
-        }
+        let Some(id) = line.id else {
+            continue;
+        };
+        page.rows += 1;
+        page.last = line.id;
+        let row = line.row(id, shard).unwrap_or_else(|error| {
+            tracing::error!(%error, "a workspace cannot be read: nothing of it is observed");
+            page.until.unreadable += 1;
+            None
+        });
+        each(WorkspaceId(id), row);
     }
     page.ok_or_else(|| DbError::Corrupt {
         id: "workspaces".to_owned(),
@@ -322,8 +345,8 @@ async fn read(
 }
 
 impl Line {
-    fn row(self, shard: Shard) -> Result<ObservedRow> {
-        let id = self.id.unwrap_or_default();
+    /// `None`: gone for good, or of another shard's host.
+    fn row(self, id: Uuid, shard: Shard) -> Result<Option<ObservedRow>> {
         let corrupt = |what: &str| DbError::Corrupt {
             id: id.to_string(),
             what: what.to_owned(),
@@ -346,26 +369,30 @@ impl Line {
                     .map_err(|e| corrupt(&format!("{}: {e}", stringify!($name))))?
             };
         }
+        let host_id = column!(host_id);
         let phase: Phase = parsed!(column!(phase));
+        if phase == Phase::Deleted || !shard.owns(host_id) {
+            return Ok(None);
+        }
         let operation: Operation = parsed!(column!(operation));
-        let home: Home = json!(home);
-        let conditions: Conditions = json!(conditions);
+        let conditions = match self.own {
+            true => None,
+            false => Some(json!(conditions)),
+        };
         let error_reason = match self.error_reason {
             Some(reason) => Some(parsed!(reason)),
             None => None,
         };
-        let proof_after = Subject {
+        let subject = Subject {
             deleted: column!(deleted),
             phase,
             phase_changed_at: column!(phase_changed_at),
             operation,
             error_reason,
             retry_at: self.retry_at,
-            home: &home,
-            conditions: &conditions,
+            home: json!(home),
             observed_at: self.observed_at,
-        }
-        .proof_after();
+        };
         let (op_id, op_started_at) = (self.op_id, self.op_started_at);
         let context = self.trace_context.zip(self.trace_context_at);
         let trace = context.map(|(context, since)| {
@@ -378,16 +405,14 @@ impl Line {
                 op_started_at,
             })
         });
-        Ok(ObservedRow {
-            id: WorkspaceId(id),
-            host_id: HostId(column!(host_id)),
-            gone: phase == Phase::Deleted || !shard.owns(column!(host_id)),
+        Ok(Some(ObservedRow {
+            host_id: HostId(host_id),
             in_progress: operation != Operation::None,
             archive_key: self.archive_key,
             restore_key: self.restore_key,
             conditions,
-            proof_after,
+            subject,
             trace,
-        })
+        }))
     }
 }

@@ -9,7 +9,10 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use diesel::sql_types::{Array, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::{
+    QueryableByName,
+    sql_types::{Array, BigInt, Nullable, Text, Timestamptz, Uuid as SqlUuid},
+};
 use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 use windlass_domain::{Conditions, HostId, WorkspaceId};
@@ -52,15 +55,23 @@ impl Observation {
     }
 }
 
+/// What was stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stored {
+    /// How many workspaces were written.
+    pub rows: usize,
+    /// By which transaction, if any was.
+    pub xid: Option<i64>,
+}
+
 impl Pool {
-    /// Stores what a pass has to say. Returns how many workspaces were written. Makes no statement if there
-    /// is nothing to say.
+    /// Stores what a pass has to say. Makes no statement if there is nothing to say.
     ///
     /// # Errors
     /// When PostgreSQL is away or `lease` does not hold any more: then nothing was stored.
-    pub async fn store_observation(&self, lease: &Lease, seen: Observation) -> Result<usize> {
+    pub async fn store_observation(&self, lease: &Lease, seen: Observation) -> Result<Stored> {
         if seen.is_empty() {
-            return Ok(0);
+            return Ok(Stored::default());
         }
         self.fenced(lease, move |conn| {
             Box::pin(async move {
@@ -70,17 +81,27 @@ impl Pool {
                 }
                 let mut changed = seen.changed;
                 changed.sort_unstable_by_key(|(id, _)| *id);
-                let mut written = 0;
+                let mut stored = Stored::default();
                 for chunk in changed.chunks(CHUNK) {
                     let ids: Vec<Uuid> = chunk.iter().map(|(id, _)| id.0).collect();
                     lock_workspaces(conn, &ids).await?;
-                    written += store_conditions(conn, chunk).await?;
+                    let written = store_conditions(conn, chunk).await?;
+                    stored.rows += usize::try_from(written.rows).unwrap_or_default();
+                    stored.xid = Some(written.xid);
                 }
-                Ok(written)
+                Ok(stored)
             })
         })
         .await
     }
+}
+
+#[derive(QueryableByName)]
+struct Written {
+    #[diesel(sql_type = BigInt)]
+    rows: i64,
+    #[diesel(sql_type = BigInt)]
+    xid: i64,
 }
 
 type Conn = diesel_async::AsyncPgConnection;
@@ -121,7 +142,7 @@ async fn store_store(conn: &mut Conn, store: Noted) -> Result<()> {
 async fn store_conditions(
     conn: &mut Conn,
     changed: &[(WorkspaceId, Arc<Conditions>)],
-) -> Result<usize> {
+) -> Result<Written> {
     let ids: Vec<Uuid> = changed.iter().map(|(id, _)| id.0).collect();
     let texts = changed
         .iter()
@@ -133,13 +154,17 @@ async fn store_conditions(
         })
         .collect::<Result<Vec<String>>>()?;
     Ok(diesel::sql_query(
-        "UPDATE workspaces AS w
-         SET conditions = s.conditions::jsonb, observed_at = (SELECT clock_timestamp())
-         FROM unnest($1, $2) AS s (id, conditions) WHERE w.id = s.id",
+        "WITH written AS (
+             UPDATE workspaces AS w
+             SET conditions = s.conditions::jsonb, observed_at = (SELECT clock_timestamp())
+             FROM unnest($1, $2) AS s (id, conditions) WHERE w.id = s.id
+             RETURNING 1
+         )
+         SELECT count(*) AS rows, pg_current_xact_id()::text::bigint AS xid FROM written",
     )
     .bind::<Array<SqlUuid>, _>(ids)
     .bind::<Array<Text>, _>(texts)
     .prepared()
-    .execute(conn)
+    .get_result(conn)
     .await?)
 }

@@ -105,15 +105,17 @@ async fn what_observer_writes_is_heap_only() {
     let db = db().await;
     add(&db, 1).await;
     let (pool, lease) = db.lead("observer").await;
-    let all = pool.observed_rows(Shard::WHOLE, None).await.unwrap();
+    let mut rows = Vec::new();
+    let reading = pool.observed_rows(Shard::WHOLE, None, None, |id, _| rows.push(id));
+    let until = reading.await.unwrap();
     let seen = Some(observation::HostSeen::default());
     let conditions =
-        observation::conditions(&Conditions::default(), seen, None, None, None, all.now);
+        observation::conditions(&Conditions::default(), seen, None, None, None, until.now);
     let pass = Observation {
-        changed: vec![(all.rows[0].id, Arc::new(conditions))],
+        changed: vec![(rows[0], Arc::new(conditions))],
         ..Observation::default()
     };
-    assert_eq!(pool.store_observation(&lease, pass).await.unwrap(), 1);
+    assert_eq!(pool.store_observation(&lease, pass).await.unwrap().rows, 1);
     drop(pool);
     let mut writes = String::new();
     for _ in 0..2_000 {

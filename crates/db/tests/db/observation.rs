@@ -13,9 +13,20 @@ use windlass_domain::{Conditions, HostId, Shard, WorkspaceId, observation};
 
 use crate::common::db;
 
-async fn read(pool: &Pool, since: Option<WatchToken>) -> (Vec<ObservedRow>, ObservedUntil) {
+type Rows = Vec<(WorkspaceId, Option<ObservedRow>)>;
+
+async fn read(pool: &Pool, since: Option<WatchToken>) -> (Rows, ObservedUntil) {
+    read_but(pool, since, None).await
+}
+
+/// Without the conditions of what the transaction `own` wrote.
+async fn read_but(
+    pool: &Pool,
+    since: Option<WatchToken>,
+    own: Option<i64>,
+) -> (Rows, ObservedUntil) {
     let mut rows = Vec::new();
-    let reading = pool.observed_rows(Shard::WHOLE, since, |row| rows.push(row));
+    let reading = pool.observed_rows(Shard::WHOLE, since, own, |id, row| rows.push((id, row)));
     let until = reading.await.unwrap();
     (rows, until)
 }
@@ -49,7 +60,7 @@ async fn a_pass_writes_what_changed_and_when_that_was_seen() {
         store: Some(noted(Some(began), "")),
         changed: vec![(seen, conditions.clone())],
     };
-    assert_eq!(pool.store_observation(&lease, pass).await.unwrap(), 1);
+    assert_eq!(pool.store_observation(&lease, pass).await.unwrap().rows, 1);
     let first = db.record(seen).await;
     assert_eq!(first.workspace.conditions, *conditions);
     assert_eq!(first.fresh.host, Some(began));
@@ -65,7 +76,7 @@ async fn a_pass_writes_what_changed_and_when_that_was_seen() {
             hosts: vec![(host, noted(Some(at), ""))],
             ..Observation::default()
         };
-        assert_eq!(pool.store_observation(&lease, pass).await.unwrap(), 0);
+        assert_eq!(pool.store_observation(&lease, pass).await.unwrap().rows, 0);
         let second = db.record(seen).await;
         assert_eq!(second.workspace.observed_at, first.workspace.observed_at);
         assert_eq!(second.fresh.host, Some(later));
@@ -82,7 +93,7 @@ async fn a_pass_writes_what_changed_and_when_that_was_seen() {
         store: Some(noted(None, "403")),
         changed: vec![(WorkspaceId(Uuid::new_v4()), Arc::default())],
     };
-    assert_eq!(pool.store_observation(&lease, pass).await.unwrap(), 0);
+    assert_eq!(pool.store_observation(&lease, pass).await.unwrap().rows, 0);
     let third = db.record(seen).await;
     assert_eq!(third.fresh.host, Some(later));
     assert_eq!(third.fresh.archives, Some(began));
@@ -112,7 +123,8 @@ async fn nothing_to_say_is_no_statement_and_bulk_is_few() {
     .await;
     let before = windlass_db::statements();
     let nothing = Observation::default();
-    assert_eq!(pool.store_observation(&lease, nothing).await.unwrap(), 0);
+    let stored = pool.store_observation(&lease, nothing).await.unwrap();
+    assert_eq!((stored.rows, stored.xid), (0, None));
     assert_eq!(windlass_db::statements(), before);
 
     // In pages; after that only what changed, with the clock, also if that is nothing.
@@ -133,16 +145,30 @@ async fn nothing_to_say_is_no_statement_and_bulk_is_few() {
         all.now,
     ));
     let pass = Observation {
-        changed: rows.iter().map(|r| (r.id, conditions.clone())).collect(),
+        changed: rows
+            .iter()
+            .map(|(id, _)| (*id, conditions.clone()))
+            .collect(),
         ..Observation::default()
     };
     let before = windlass_db::statements();
-    assert_eq!(pool.store_observation(&lease, pass).await.unwrap(), 6_000);
+    let stored = pool.store_observation(&lease, pass).await.unwrap();
+    assert_eq!(stored.rows, 6_000);
     // begin, fence, two of the rows and the locks before each, commit; and the connection.
     assert!((7..=8).contains(&(windlass_db::statements() - before)));
     let (changed, _) = read(&pool, Some(idle.token)).await;
     assert_eq!(changed.len(), 6_000);
-    assert!(changed.iter().all(|r| r.conditions == *conditions));
+    let stored_of = |row: &Option<ObservedRow>| row.clone().unwrap().conditions;
+    let as_written = |(_, row): &_| stored_of(row).as_ref() == Some(&*conditions);
+    assert!(changed.iter().all(as_written));
+
+    // Who wrote it has it, until somebody else writes the row.
+    let (other, _) = changed[7];
+    db.set(other, "description = 'x'").await;
+    let (changed, _) = read_but(&pool, Some(idle.token), stored.xid).await;
+    assert_eq!(changed.len(), 6_000);
+    let told = changed.iter().filter(|(_, row)| stored_of(row).is_some());
+    assert_eq!(told.map(|(id, _)| *id).collect::<Vec<_>>(), [other]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -157,12 +183,12 @@ async fn a_row_is_read_as_far_as_the_observer_needs_it() {
         )
         .await;
     let (rows, first) = read(&pool, None).await;
-    let row = &rows[0];
-    assert_eq!((row.id, row.host_id), (id, db.host("h1").await));
-    assert!(row.in_progress && !row.gone);
+    let row = rows[0].1.as_ref().unwrap();
+    assert_eq!((rows[0].0, row.host_id), (id, db.host("h1").await));
+    assert!(row.in_progress);
     assert_eq!(row.archive_key.as_deref(), Some("k1"));
     assert_eq!(row.restore_key.as_deref(), Some("k2"));
-    assert_eq!(row.proof_after, None);
+    assert_eq!(row.subject.proof_after(&Conditions::default()), None);
 
     db.set(
         id,
@@ -171,19 +197,42 @@ async fn a_row_is_read_as_far_as_the_observer_needs_it() {
     .await;
     let (rows, second) = read(&pool, Some(first.token)).await;
     assert_eq!(rows.len(), 1);
-    assert!(!rows[0].in_progress);
-    assert_eq!(rows[0].restore_key, None);
+    let row = rows[0].1.as_ref().unwrap();
+    assert!(!row.in_progress);
+    assert_eq!(row.restore_key, None);
 
     let since = "phase_changed_at = '2026-01-05T00:00:05Z', observed_at = now()";
     let deleting =
         format!("phase = 'DELETING', desired_state = 'DELETED', deleted_at = now(), {since}");
     db.set(id, &deleting).await;
     let (rows, third) = read(&pool, Some(second.token)).await;
-    let after = rows[0].proof_after.unwrap();
+    let row = rows[0].1.as_ref().unwrap();
+    let after = row.subject.proof_after(&Conditions::default()).unwrap();
     assert_eq!(after.to_rfc3339(), "2026-01-05T00:00:05+00:00");
 
     db.set(id, "phase = 'DELETED'").await;
     let (gone, _) = read(&pool, Some(third.token)).await;
-    assert!(gone[0].gone);
+    assert!(gone[0].0 == id && gone[0].1.is_none());
     assert!(read(&pool, None).await.0.is_empty());
+}
+
+/// One that a later version wrote, or a hand.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_cannot_be_read_is_as_one_that_is_gone() {
+    let db = db().await;
+    let pool = db.pool("observer");
+    let good = db.workspace("good", "").await;
+    let (_, before) = read(&pool, None).await;
+    let bad = db
+        .workspace("bad", r#"conditions = '{"evidence": "none"}'"#)
+        .await;
+    let (rows, until) = read(&pool, Some(before.token)).await;
+    let of = |rows: &Rows, id| {
+        let row = rows.iter().find(|(of, _)| *of == id);
+        row.map(|(_, row)| row.is_some())
+    };
+    assert_eq!((of(&rows, bad), until.unreadable), (Some(false), 1));
+    let (rows, until) = read(&pool, None).await;
+    assert_eq!((of(&rows, good), of(&rows, bad)), (Some(true), Some(false)));
+    assert_eq!(until.unreadable, 1);
 }

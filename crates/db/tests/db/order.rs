@@ -73,7 +73,7 @@ async fn observer_takes_rows_by_their_ids() {
     let (pool, lease) = db.lead("observer").await;
     let write = async move { pool.store_observation(&lease, seen).await };
     let stored = waits_for_the_lowest_first(&db, write).await;
-    assert_eq!(stored.unwrap(), 9);
+    assert_eq!(stored.unwrap().rows, 9);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -26,9 +26,9 @@ use crate::{
     phase::{Operation, Phase},
 };
 
-/// What of a row decides whether it waits.
-#[derive(Clone, Copy, Debug)]
-pub struct Subject<'a> {
+/// What of a row, beside its conditions, decides whether it waits.
+#[derive(Clone, Debug)]
+pub struct Subject {
     /// Whether it was deleted.
     pub deleted: bool,
     /// Where it is.
@@ -42,15 +42,13 @@ pub struct Subject<'a> {
     /// When the next attempt is due.
     pub retry_at: Option<DateTime<Utc>>,
     /// The home of record.
-    pub home: &'a Home,
-    /// What was observed.
-    pub conditions: &'a Conditions,
-    /// When that last changed.
+    pub home: Home,
+    /// When its conditions last changed.
     pub observed_at: Option<DateTime<Utc>>,
 }
 
-impl<'a> From<&'a Workspace> for Subject<'a> {
-    fn from(ws: &'a Workspace) -> Self {
+impl From<&Workspace> for Subject {
+    fn from(ws: &Workspace) -> Self {
         Self {
             deleted: ws.spec.deleted,
             phase: ws.control.phase,
@@ -58,30 +56,29 @@ impl<'a> From<&'a Workspace> for Subject<'a> {
             operation: ws.control.operation,
             error_reason: ws.control.error_reason,
             retry_at: ws.control.retry_at,
-            home: &ws.control.home,
-            conditions: &ws.conditions,
+            home: ws.control.home.clone(),
             observed_at: ws.observed_at,
         }
     }
 }
 
-impl Subject<'_> {
-    /// The moment after which a full list of the host has to begin for the next decision; `None`: no decision
-    /// waits for one.
-    pub fn proof_after(&self) -> Option<DateTime<Utc>> {
+impl Subject {
+    /// The moment after which a full list of the host has to begin for the next decision about a row with these
+    /// conditions; `None`: no decision waits for one.
+    pub fn proof_after(&self, conditions: &Conditions) -> Option<DateTime<Utc>> {
         let of_the_home = match self.deleted {
-            true => self.deletion(),
-            false => self.lost_volume(),
+            true => self.deletion(conditions),
+            false => self.lost_volume(conditions),
         };
         of_the_home.max(self.unreachable())
     }
 
-    fn deletion(&self) -> Option<DateTime<Utc>> {
-        let evidence = &self.conditions.evidence;
+    fn deletion(&self, conditions: &Conditions) -> Option<DateTime<Utc>> {
+        let evidence = &conditions.evidence;
         let left = evidence.container.is_some()
             || evidence.volume.is_some()
             || !evidence.archives.is_empty()
-            || !self.conditions.archives_known();
+            || !conditions.archives_known();
         let waits = self.phase == Phase::Deleting
             && self.operation == Operation::None
             && self.observed_at.is_some()
@@ -92,9 +89,9 @@ impl Subject<'_> {
         })
     }
 
-    fn lost_volume(&self) -> Option<DateTime<Utc>> {
+    fn lost_volume(&self, conditions: &Conditions) -> Option<DateTime<Utc>> {
         let lost = self.home.home_volume().is_some()
-            && !judge::is_home_volume(self.home, self.conditions)
+            && !judge::is_home_volume(&self.home, conditions)
             && self.error_reason != Some(ErrorReason::DataLost);
         self.observed_at.filter(|_| lost)
     }
@@ -109,6 +106,6 @@ impl Subject<'_> {
 /// Whether the next decision about this workspace waits for a full list of its host.
 pub fn awaits_proof(ws: &Workspace, fresh: &Freshness) -> bool {
     Subject::from(ws)
-        .proof_after()
+        .proof_after(&ws.conditions)
         .is_some_and(|after| fresh.host.is_none_or(|at| at <= after))
 }
