@@ -24,6 +24,8 @@ pub mod bench;
 mod cli;
 pub mod clients;
 pub mod docker;
+#[cfg(feature = "garage")]
+pub mod garage;
 pub mod home;
 pub mod http;
 pub mod moto;

@@ -3,6 +3,7 @@
 
 use uuid::Uuid;
 use windlass_integration::{
+    Name,
     bench::{
         Goal, Plane, Report,
         raw::{Model, Raw},
@@ -43,6 +44,11 @@ pub async fn measure(plane: &Plane, floor: &Raw, report: &mut Report, size: usiz
         add("engine: the same, 8 at a time", took, Some(beside));
         floor.remove_all().await;
 
+        let passes = async || {
+            let of = async |name| plane.status(name).await.ticks as f64;
+            [of(Name::Observer).await, of(Name::Wc).await]
+        };
+        let before = passes().await;
         let (took, workspaces) = timed(async {
             let workspaces = wishes::create(plane, NAME, IMAGE, size).await;
             wishes::until(plane, NAME, "RUNNING", size).await;
@@ -51,6 +57,15 @@ pub async fn measure(plane: &Plane, floor: &Raw, report: &mut Report, size: usiz
         .await;
         let goal = Goal::Within(1.1, FLOOR.to_owned());
         add("created -> all RUNNING in the database", took, Some(goal));
+        let after = passes().await;
+        for (i, who) in ["observer", "wc"].iter().enumerate() {
+            report.add(
+                &case,
+                format!("passes of {who} meanwhile"),
+                "",
+                after[i] - before[i],
+            );
+        }
         wishes::delete(plane, NAME, &workspaces).await;
     }
 }

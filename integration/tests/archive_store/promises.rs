@@ -324,6 +324,8 @@ macro_rules! suite {
     ($($test:ident),+ $(,)?) => {
         over!(embedded: $($test),+);
         over!(moto: $($test),+);
+        #[cfg(feature = "garage")]
+        over!(garage: $($test),+);
     };
 }
 

@@ -11,6 +11,8 @@ use windlass_archive::{
     archive, layout, restore,
 };
 use windlass_embedded_s3::{Config, EmbeddedS3, Running};
+#[cfg(feature = "garage")]
+use windlass_integration::garage::{self, Garage};
 use windlass_integration::home;
 use windlass_integration::moto::Moto;
 use windlass_integration::proxy::Proxy;
@@ -23,6 +25,8 @@ pub enum Server {
     /// With its folder.
     Embedded(Running, #[allow(dead_code)] TempDir),
     Moto(Moto),
+    #[cfg(feature = "garage")]
+    Garage(Garage),
 }
 
 impl Server {
@@ -42,20 +46,36 @@ impl Server {
         Self::Moto(Moto::start().await)
     }
 
+    #[cfg(feature = "garage")]
+    pub async fn garage() -> Self {
+        Self::Garage(Garage::start(BUCKET).await)
+    }
+
     pub fn addr(&self) -> SocketAddr {
         match self {
             Self::Embedded(running, _) => running.addr,
             Self::Moto(moto) => moto.addr,
+            #[cfg(feature = "garage")]
+            Self::Garage(garage) => garage.addr,
+        }
+    }
+
+    fn credentials(&self) -> (&'static str, &'static str) {
+        match self {
+            Self::Embedded(..) | Self::Moto(_) => (KEY, SECRET),
+            #[cfg(feature = "garage")]
+            Self::Garage(_) => (garage::KEY, garage::SECRET),
         }
     }
 
     pub fn config(&self) -> StoreConfig {
+        let (key, secret) = self.credentials();
         StoreConfig {
             endpoint: Some(format!("http://{}", self.addr())),
             bucket: BUCKET.into(),
             prefix: "x/".into(),
             force_path_style: true,
-            credentials: Some((KEY.into(), SECRET.into())),
+            credentials: Some((key.into(), secret.into())),
             part_size: 5 << 20,
             ..StoreConfig::default()
         }
