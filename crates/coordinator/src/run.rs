@@ -107,6 +107,17 @@ impl Periods {
     }
 }
 
+/// Of the time in which hints come all along, passes take a part in so many.
+const SHARE: u32 = 5;
+/// Longest rest after a pass before a hint makes another one.
+const REST: Duration = Duration::from_millis(100);
+
+/// When a hint may make the next pass. One that comes alone never waits; in a storm of them several share a pass,
+/// and what they tell of gets the processor.
+fn rested(began: Instant, took: Duration) -> Instant {
+    began + took + (took * (SHARE - 1)).min(REST)
+}
+
 pub(crate) type Answer<R> = oneshot::Sender<Result<R, RunError>>;
 pub(crate) type Requests<P> = mpsc::Receiver<(<P as Pass>::Request, Answer<<P as Pass>::Report>)>;
 
@@ -194,16 +205,19 @@ impl<P: Pass> Loop<P> {
         let mut due = Instant::now();
         let mut active_until = Instant::now() + periods.active_for;
         let mut failures = 0;
+        let mut rest = Instant::now();
         loop {
-            let (request, answer, hinted) = match self.next_event(term, due, failures > 0).await {
-                Event::Shutdown | Event::Over => return,
-                Event::Due => (P::Request::default(), None, false),
-                Event::Hint => (P::Request::default(), None, true),
-                Event::Request(request, answer) => (request, Some(answer), true),
-            };
+            let (request, answer, hinted) =
+                match self.next_event(term, due, rest, failures > 0).await {
+                    Event::Shutdown | Event::Over => return,
+                    Event::Due => (P::Request::default(), None, false),
+                    Event::Hint => (P::Request::default(), None, true),
+                    Event::Request(request, answer) => (request, Some(answer), true),
+                };
             let began = Instant::now();
             let result = self.pass.pass(&term.lease, request).await;
             let took = began.elapsed();
+            rest = rested(began, took);
             self.account(&result, took);
             let fenced =
                 matches!(&result, Err(PassError::Db(e)) if e.kind() == DbErrorKind::Fenced);
@@ -239,14 +253,25 @@ impl<P: Pass> Loop<P> {
         }
     }
 
-    async fn next_event(&mut self, term: &Term, due: Instant, failing: bool) -> Event<P> {
+    async fn next_event(
+        &mut self,
+        term: &Term,
+        due: Instant,
+        rest: Instant,
+        failing: bool,
+    ) -> Event<P> {
+        // A hint that comes while it rests stays until then.
+        let hint = async {
+            tokio::time::sleep_until(rest).await;
+            self.waker.hint().await;
+        };
         tokio::select! {
             biased;
             () = self.shutdown.cancelled() => Event::Shutdown,
             () = term.over() => Event::Over,
             Some((request, answer)) = self.requests.recv() => Event::Request(request, answer),
             // What failed is not tried again sooner for a hint, which waits until it went well.
-            () = self.waker.hint(), if !failing => Event::Hint,
+            () = hint, if !failing => Event::Hint,
             () = self.waker.nudged(), if !failing => Event::Due,
             () = tokio::time::sleep_until(due) => Event::Due,
         }
@@ -297,5 +322,19 @@ impl<P: Pass> Loop<P> {
         self.readiness.set(&self.check(), false, error.to_string());
         self.status
             .send_modify(|s| s.last_error = error.to_string());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passes_take_a_fifth_of_the_time_and_rest_a_moment_at_most() {
+        let began = Instant::now();
+        let ms = Duration::from_millis;
+        assert_eq!(rested(began, ms(2)), began + ms(10));
+        assert_eq!(rested(began, ms(25)), began + ms(125));
+        assert_eq!(rested(began, ms(10_000)), began + ms(10_100));
     }
 }

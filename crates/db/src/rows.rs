@@ -1,7 +1,13 @@
 //! Rows as they are stored, and as the rest of Windlass knows them.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use diesel::{Queryable, Selectable};
+use diesel::{
+    Queryable, Selectable,
+    deserialize::{self, FromSql, FromSqlRow},
+    pg::{Pg, PgValue},
+    sql_types::Jsonb,
+};
+use serde::de::DeserializeOwned;
 use uuid::Uuid;
 use windlass_domain::{
     Control, Freshness, HostId, OpId, RestoreWish, Spec, UserId, Workspace, WorkspaceId,
@@ -112,6 +118,26 @@ impl From<HostRow> for HostRecord {
     }
 }
 
+/// A jsonb value as PostgreSQL sent it: what it means is read at once, and only where it is asked for.
+#[derive(Debug, FromSqlRow)]
+pub(crate) struct Json(Box<[u8]>);
+
+impl FromSql<Jsonb, Pg> for Json {
+    fn from_sql(value: PgValue<'_>) -> deserialize::Result<Self> {
+        // A byte before the text tells the format's version, of which there has been one.
+        match value.as_bytes().split_first() {
+            Some((1, text)) => Ok(Self(text.into())),
+            Some(_) | None => Err("jsonb of an unknown version".into()),
+        }
+    }
+}
+
+impl Json {
+    fn read<T: DeserializeOwned>(&self) -> serde_json::Result<T> {
+        serde_json::from_slice(&self.0)
+    }
+}
+
 #[derive(Debug, Queryable, Selectable)]
 #[diesel(table_name = workspaces)]
 pub(crate) struct WorkspaceRow {
@@ -147,10 +173,10 @@ pub(crate) struct WorkspaceRow {
     pub error_reason: Option<String>,
     pub error_message: Option<String>,
     pub retry_at: Option<DateTime<Utc>>,
-    pub home_ctx: serde_json::Value,
+    pub home_ctx: Json,
     pub started_image: Option<String>,
     pub restore_applied: Option<Uuid>,
-    pub conditions: serde_json::Value,
+    pub conditions: Json,
     pub observed_at: Option<DateTime<Utc>>,
     pub updated_at: DateTime<Utc>,
     pub trace_context: Option<String>,
@@ -196,7 +222,9 @@ impl WorkspaceRecord {
             error_reason,
             error_message: row.error_message,
             retry_at: row.retry_at,
-            home: serde_json::from_value(row.home_ctx)
+            home: row
+                .home_ctx
+                .read()
                 .map_err(|e| corrupt(format!("home_ctx: {e}")))?,
             started_image: row.started_image,
             restore_applied: row.restore_applied,
@@ -225,7 +253,9 @@ impl WorkspaceRecord {
                 host_id: HostId(row.host_id),
                 spec,
                 control,
-                conditions: serde_json::from_value(row.conditions)
+                conditions: row
+                    .conditions
+                    .read()
                     .map_err(|e| corrupt(format!("conditions: {e}")))?,
                 observed_at: row.observed_at,
             },

@@ -34,7 +34,7 @@ pub use read::{foreign_containers, volume_wire};
 
 /// More dirty names than this are read by a full list.
 const MANY: usize = 64;
-/// How long an asked for list waits for other asks: who asks for containers and for volumes gets one list.
+/// How long a list of which a half is asked for waits for other asks: who asks for both gets one list.
 const TOGETHER: Duration = Duration::from_millis(1);
 /// How often the progress of running jobs is taken.
 const PROGRESS: Duration = Duration::from_secs(1);
@@ -170,7 +170,7 @@ impl Feed {
     /// Lists everything; the model has it then, or has failed.
     async fn list(&self, why: Why, taken: &Taken, due: &mut Due) -> Vec<HostKey> {
         metrics::counter!("windlass_agent_full_lists_total", "reason" => why.word()).increment(1);
-        if why == Why::Prove {
+        if why == Why::Prove && taken.halves {
             sleep(TOGETHER).await;
         }
         // At the last moment: whoever asks later is not answered by this list.
@@ -275,8 +275,13 @@ mod tests {
             progress: Instant::now(),
         };
         // Polled in this order: the second ask comes once the feed has taken the first.
-        let both =
-            async { tokio::join!(feed.model.prove(), feed.read(&mut due), feed.model.prove()) };
+        let both = async {
+            tokio::join!(
+                feed.model.prove_half(),
+                feed.read(&mut due),
+                feed.model.prove()
+            )
+        };
         let (first, (), second) = tokio::time::timeout(Duration::from_secs(10), both)
             .await
             .expect("the second ask waits for a list of its own");

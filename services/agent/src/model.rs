@@ -85,7 +85,19 @@ impl Model {
     /// # Errors
     /// When that list failed, or there will be none.
     pub async fn prove(&self) -> Result<(), Failure> {
-        let ask = self.inner.dirty.ask();
+        self.asked(self.inner.dirty.ask(false)).await
+    }
+
+    /// The same for who asks for containers or for volumes only: the list waits a moment for who asks for the
+    /// others, so that both share it.
+    ///
+    /// # Errors
+    /// As [`Model::prove`].
+    pub async fn prove_half(&self) -> Result<(), Failure> {
+        self.asked(self.inner.dirty.ask(true)).await
+    }
+
+    async fn asked(&self, ask: u64) -> Result<(), Failure> {
         let mut ended = self.inner.ended.subscribe();
         let answered = ended
             .wait_for(|ended| ended.closed || ended.asks >= ask)

@@ -100,8 +100,9 @@ WITH change AS (
         AND w.restore_request IS NOT DISTINCT FROM c.expected_restore
     RETURNING w.id
 )
-SELECT c.id, s.id IS NOT NULL AS applied, w.id IS NOT NULL AS found
-FROM change AS c LEFT JOIN stored AS s ON s.id = c.id LEFT JOIN workspaces AS w ON w.id = c.id";
+SELECT c.id, s.id IS NOT NULL AS applied,
+    CASE WHEN s.id IS NULL THEN EXISTS (SELECT 1 FROM workspaces AS w WHERE w.id = c.id) ELSE true END AS found
+FROM change AS c LEFT JOIN stored AS s ON s.id = c.id";
 
 #[derive(Default)]
 struct Columns {

@@ -69,6 +69,8 @@ pub struct Taken {
     pub list: Option<Why>,
     /// Asks for a full list so far.
     pub asks: u64,
+    /// One of those since asks for a half of it, so that another ask may come at once.
+    pub halves: bool,
 }
 
 /// The marks; clones share them.
@@ -115,10 +117,11 @@ impl Dirty {
         self.inner.marked.notify_one();
     }
 
-    /// Somebody waits for a full list that begins from now on; returns the number of the ask.
-    pub fn ask(&self) -> u64 {
+    /// Somebody waits for a full list that begins from now on, or for a half of it; returns the number of the ask.
+    pub fn ask(&self, half: bool) -> u64 {
         let mut marks = self.lock();
         marks.asks += 1;
+        marks.halves |= half;
         let ask = marks.asks;
         drop(marks);
         self.inner.marked.notify_one();
@@ -184,14 +187,14 @@ mod tests {
         dirty.event(&event("a", "container/create"));
         dirty.event(&event("a", "container/start"));
         dirty.event(&event("b", "container/start"));
-        let first = dirty.ask();
+        let first = dirty.ask(false);
         let taken = dirty.take();
         assert_eq!((taken.names.len(), taken.asks), (2, first));
         let a = &taken.names[&HostKey::Container("a".to_owned())];
         assert_eq!(a.as_ref().unwrap().kind, "container/start");
 
         dirty.event(&event("a", "container/die"));
-        assert_eq!(dirty.ask(), first + 1);
+        assert_eq!(dirty.ask(false), first + 1);
         dirty.put_back(taken.names);
         let taken = dirty.take();
         let a = &taken.names[&HostKey::Container("a".to_owned())];

@@ -24,7 +24,7 @@ impl Agent {
         // Jobs first: one that ends meanwhile is then shown at work with what it did, not the reverse.
         let jobs = self.jobs.list(None);
         let containers = if self.is_own(&prefix) {
-            self.model.prove().await?;
+            self.model.prove_half().await?;
             self.model.containers()?
         } else {
             let found = foreign_containers(self.engine(), &prefix).await;
@@ -43,7 +43,7 @@ impl Agent {
 
     pub(super) async fn volumes(&self, prefix: String) -> Answer<Chunks<v1::ListVolumesResponse>> {
         let volumes: Vec<v1::Volume> = if self.is_own(&prefix) {
-            self.model.prove().await?;
+            self.model.prove_half().await?;
             self.model.volumes()?
         } else {
             let found = self.engine().list_volumes(&prefix).await;
