@@ -1,6 +1,6 @@
 //! The one way to Redis: everything is bounded, and nothing is tried in the background. The client's own
 //! limits hold, 1 s for a connection and 500 ms for an answer. A connection that Redis has closed shows it only
-//! when it is used, so a command that fails on one that was open is sent once more, on a new one; then it has
+//! when it is used, so a command that fails with one that was open is sent once more, on a new one; then it has
 //! failed. Trying again is up to the caller, who knows whether anybody still waits.
 
 use std::{
@@ -9,7 +9,7 @@ use std::{
 };
 
 use redis::{
-    Cmd, FromRedisValue, IntoConnectionInfo, RedisResult,
+    Cmd, ErrorKind, FromRedisValue, IntoConnectionInfo, RedisError, RedisResult,
     aio::{MultiplexedConnection, PubSub},
     io::tcp::{TcpSettings, socket2::TcpKeepalive},
 };
@@ -49,16 +49,19 @@ impl RedisLink {
     /// When Redis cannot be reached, does not answer in time, or refuses.
     pub async fn send<T: FromRedisValue>(&self, command: &Cmd) -> RedisResult<T> {
         let open = self.open().clone();
-        if let Some(mut open) = open
-            && let Ok(answer) = command.query_async(&mut open).await
-        {
-            return Ok(answer);
+        if let Some(mut open) = open {
+            match command.query_async(&mut open).await {
+                Err(error) if is_of_connection(&error) => {}
+                answer => return answer,
+            }
         }
         *self.open() = None;
         let mut new = self.client.get_multiplexed_async_connection().await?;
-        let answer = command.query_async(&mut new).await?;
-        *self.open() = Some(new);
-        Ok(answer)
+        let answer = command.query_async(&mut new).await;
+        if !answer.as_ref().is_err_and(is_of_connection) {
+            *self.open() = Some(new);
+        }
+        answer
     }
 
     /// Listens to a channel, on a connection of its own.
@@ -78,4 +81,14 @@ impl RedisLink {
         // What it holds is valid after any panic.
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether another connection may do better. What Redis itself answers it would answer there as well, unless this
+/// is a server that leads no more.
+fn is_of_connection(error: &RedisError) -> bool {
+    let answered = matches!(
+        error.kind(),
+        ErrorKind::Server(_) | ErrorKind::UnexpectedReturnType
+    );
+    !answered || error.is_unrecoverable_error() || error.code() == Some("READONLY")
 }

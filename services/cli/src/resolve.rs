@@ -147,7 +147,7 @@ fn nobody(text: &str, scope: Scope, alike: &[v1::Workspace]) -> CliError {
         Scope::CarefulDeleted => format!("no workspace {text:?}, deleted or not"),
         Scope::Gone => format!("no deleted workspace {text:?}"),
     };
-    if scope.is_careful() {
+    if scope.is_careful() && (!alike.is_empty() || text.len() < SHORTEST) {
         message += &format!(
             ": a name has to be whole here; of an id, its first {SHORTEST} characters or more will do"
         );

@@ -13,7 +13,7 @@ use std::{
 use chrono::{DateTime, Utc};
 use windlass_db::{
     DbError, Lease, Pool,
-    read::{ObservedRow, ObservedTrace, WatchToken},
+    read::{ObservedRow, ObservedTrace, RowVersion, WatchToken},
 };
 use windlass_domain::{Conditions, Epoch, HostId, WorkspaceId};
 use windlass_service::trace;
@@ -38,8 +38,8 @@ pub struct Row {
 pub struct Rows {
     epoch: Option<Epoch>,
     token: Option<WatchToken>,
-    /// The transaction that committed last.
-    own: Option<i64>,
+    /// What was committed last.
+    own: Option<RowVersion>,
     rows: HashMap<WorkspaceId, Row>,
     in_progress: HashSet<WorkspaceId>,
     awaiting: HashMap<WorkspaceId, (HostId, DateTime<Utc>)>,
@@ -85,6 +85,9 @@ impl Rows {
 
     /// What was decided about the rows of these hosts counts no more.
     pub fn undecide(&mut self, hosts: &[HostId]) {
+        if hosts.is_empty() {
+            return; // as ever, and there may be many rows
+        }
         let rows = self.rows.iter();
         let of_them = rows.filter(|(_, row)| hosts.contains(&row.host_id));
         self.undecided.extend(of_them.map(|(id, _)| *id));
@@ -108,7 +111,8 @@ impl Rows {
         if row.in_progress {
             self.in_progress.insert(id);
         }
-        if let Some(after) = row.subject.proof_after(&conditions) {
+        let subject = row.subject.as_ref();
+        if let Some(after) = subject.and_then(|s| s.proof_after(&conditions)) {
             self.awaiting.insert(id, (row.host_id, after));
         }
         let row = Row {
@@ -121,9 +125,13 @@ impl Rows {
         self.rows.insert(id, row);
     }
 
-    /// These conditions were committed by the transaction `xid`.
-    pub fn committed(&mut self, xid: Option<i64>, stored: Vec<(WorkspaceId, Arc<Conditions>)>) {
-        self.own = xid.or(self.own);
+    /// These conditions were committed, and their rows are of this version now.
+    pub fn committed(
+        &mut self,
+        version: Option<RowVersion>,
+        stored: Vec<(WorkspaceId, Arc<Conditions>)>,
+    ) {
+        self.own = version.or(self.own);
         for (id, conditions) in stored {
             if let Some(row) = self.rows.get_mut(&id) {
                 row.conditions = conditions;
@@ -194,7 +202,7 @@ mod tests {
             archive_key: None,
             restore_key: None,
             conditions,
-            subject: Subject {
+            subject: Some(Subject {
                 deleted: false,
                 phase: Phase::Running,
                 phase_changed_at: DateTime::UNIX_EPOCH,
@@ -203,7 +211,7 @@ mod tests {
                 retry_at: None,
                 home: Home::default(),
                 observed_at: None,
-            },
+            }),
             trace: None,
         })
     }
@@ -232,7 +240,11 @@ mod tests {
         let mut rows = Rows::default();
         rows.put(ID, read(Some(sees("v"))));
         let written = Arc::new(sees("w"));
-        rows.committed(Some(7), vec![(ID, Arc::clone(&written))]);
+        let version = RowVersion {
+            xid: 7,
+            updated_at: DateTime::UNIX_EPOCH,
+        };
+        rows.committed(Some(version), vec![(ID, Arc::clone(&written))]);
         rows.put(ID, read(None));
         assert!(Arc::ptr_eq(&rows.get(ID).unwrap().conditions, &written));
         rows.put(ID, None);

@@ -123,7 +123,7 @@ impl Pass for Observe {
         drop(spans);
         self.pending.written();
         self.store.noted();
-        self.rows.committed(done.xid, changed);
+        self.rows.committed(done.version, changed);
         if written > 0 || proven || seen.job_ended {
             self.hints.publish(Channel::Wc);
         }

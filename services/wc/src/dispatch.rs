@@ -95,7 +95,7 @@ impl Dispatcher {
         }
     }
 
-    /// Makes a call in the background, unless one for this workspace is still on its way. `span`: that of
+    /// Makes a call in the background, unless one for this workspace is still on its way, or failed since. `span`: that of
     /// the operation, if it is traced.
     pub fn call(
         &mut self,
@@ -106,8 +106,12 @@ impl Dispatcher {
         span: Option<Span>,
     ) -> bool {
         let id = record.workspace.id;
-        if !lock(&self.shared).in_flight.insert(id) {
-            return false;
+        {
+            let mut shared = lock(&self.shared);
+            // A call that failed meanwhile is for the next pass to count: nothing runs for it till then.
+            if shared.failures.contains_key(&id) || !shared.in_flight.insert(id) {
+                return false;
+            }
         }
         let kind = std::mem::discriminant(&call.action);
         let places = self.calls_per_host;

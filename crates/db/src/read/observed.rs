@@ -5,7 +5,10 @@
 //! Rows are handed over one by one, so that nobody needs to hold them all. What the reader wrote itself and nobody
 //! has written since comes without the conditions, which are most of a row: it has them.
 //!
-//! A row that this version cannot read is told of and handed over as gone: it stands in no other's way.
+//! A row that this version cannot read is told of, and stands in no other's way. It is observed all the same, for who
+//! can read it may act on it; unless it is what was observed that cannot be read.
+
+use std::str::FromStr;
 
 use chrono::{DateTime, Utc};
 use diesel::{
@@ -14,12 +17,14 @@ use diesel::{
 };
 use diesel_async::RunQueryDsl;
 use futures::{Stream, TryStreamExt};
+use serde::de::DeserializeOwned;
 use uuid::Uuid;
 use windlass_domain::{
     Conditions, HostId, Operation, Phase, Shard, WorkspaceId, observation::proof::Subject,
+    phase::UnknownWord,
 };
 
-use super::{WatchToken, shard::owns};
+use super::{RowVersion, WatchToken, shard::owns};
 use crate::{
     error::{DbError, Result},
     pool::Pool,
@@ -43,8 +48,8 @@ pub struct ObservedRow {
     pub restore_key: Option<String>,
     /// What was observed; `None`: what the reader wrote last.
     pub conditions: Option<Conditions>,
-    /// What decides whether it waits for a full list of its host.
-    pub subject: Subject,
+    /// What decides whether it waits for a full list of its host; `None`: that cannot be read.
+    pub subject: Option<Subject>,
     /// The trace of the call that set its desired state, if that is traced.
     pub trace: Option<Box<ObservedTrace>>,
 }
@@ -156,7 +161,7 @@ struct Line {
 }
 
 /// A statement that answers with horizon and clock also when there is no row. Both are of the snapshot that
-/// the rows are of. `$1` is the reader's own last transaction.
+/// the rows are of. `$1` and `$2` are the reader's own last transaction.
 macro_rules! lines {
     ($from:literal) => {
         concat!(
@@ -164,8 +169,9 @@ macro_rules! lines {
                     w.retry_at, w.home_ctx::text AS home, w.deleted_at IS NOT NULL AS deleted, w.archive_key,
                     CASE WHEN w.restore_request IS DISTINCT FROM w.restore_applied
                          THEN w.restore_key END AS restore_key,
-                    CASE WHEN w.change_xid IS DISTINCT FROM $1 THEN w.conditions::text END AS conditions,
-                    w.change_xid IS NOT DISTINCT FROM $1 AS own, w.observed_at, w.op_id, w.op_started_at,
+                    CASE WHEN (w.change_xid, w.updated_at) IS DISTINCT FROM ($1, $2)
+                         THEN w.conditions::text END AS conditions,
+                    (w.change_xid, w.updated_at) IS NOT DISTINCT FROM ($1, $2) AS own, w.observed_at, w.op_id, w.op_started_at,
                     w.trace_context, w.trace_context_at
              FROM (SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS xmin,
                           clock_timestamp() AS now) AS x LEFT JOIN ",
@@ -177,13 +183,13 @@ macro_rules! lines {
 impl Pool {
     /// Hands over the rows of hosts in a shard that changed at or after `since`; `None`: every one that is not gone
     /// for good. Without a row: gone for good, of another shard's host, or not to be read, so that nothing of it is
-    /// observed any more. `own` is the reader's last transaction ([`Stored`](crate::write::observer::Stored)). After
-    /// an error some may have been handed over.
+    /// observed any more. `own` is what the reader wrote last ([`Stored`](crate::write::observer::Stored)). After an
+    /// error some may have been handed over.
     pub async fn observed_rows(
         &self,
         shard: Shard,
         since: Option<WatchToken>,
-        own: Option<i64>,
+        own: Option<RowVersion>,
         each: impl FnMut(WorkspaceId, Option<ObservedRow>),
     ) -> Result<ObservedUntil> {
         match since {
@@ -197,15 +203,16 @@ impl Pool {
         &self,
         shard: Shard,
         since: WatchToken,
-        own: Option<i64>,
+        own: Option<RowVersion>,
         mut each: impl FnMut(WorkspaceId, Option<ObservedRow>),
     ) -> Result<ObservedUntil> {
         let mut conn = self.get().await?;
         let changed = lines!(
-            "(workspace_changes AS c JOIN workspaces AS w ON w.id = c.workspace_id) ON c.change_xid >= $2"
+            "(workspace_changes AS c JOIN workspaces AS w ON w.id = c.workspace_id) ON c.change_xid >= $3"
         );
         let lines = diesel::sql_query(changed)
-            .bind::<Nullable<BigInt>, _>(own)
+            .bind::<Nullable<BigInt>, _>(own.map(|version| version.xid))
+            .bind::<Nullable<Timestamptz>, _>(own.map(|version| version.updated_at))
             .bind::<BigInt, _>(since.0)
             .prepared()
             .load_stream::<Line>(&mut conn)
@@ -226,12 +233,13 @@ impl Pool {
             let mut conn = self.get().await?;
             let lines = diesel::sql_query(format!(
                 lines!(
-                    "(SELECT * FROM workspaces WHERE phase <> 'DELETED' AND id > $2 AND {}
-                      ORDER BY id LIMIT $3) AS w ON true ORDER BY w.id"
+                    "(SELECT * FROM workspaces WHERE phase <> 'DELETED' AND id > $3 AND {}
+                      ORDER BY id LIMIT $4) AS w ON true ORDER BY w.id"
                 ),
                 owns("host_id", shard)
             ))
             .bind::<Nullable<BigInt>, _>(None::<i64>)
+            .bind::<Nullable<Timestamptz>, _>(None::<DateTime<Utc>>)
             .bind::<SqlUuid, _>(after)
             .bind::<BigInt, _>(PAGE)
             .load_stream::<Line>(&mut conn)
@@ -331,11 +339,15 @@ async fn read(
         };
         page.rows += 1;
         page.last = line.id;
-        let row = line.row(id, shard).unwrap_or_else(|error| {
-            tracing::error!(%error, "a workspace cannot be read: nothing of it is observed");
-            page.until.unreadable += 1;
-            None
-        });
+        let row = match line.row(id, shard) {
+            Ok(row) => row,
+            Err(error) => {
+                tracing::error!(%error, "a workspace cannot be read: nothing of it is observed");
+                page.until.unreadable += 1;
+                None
+            }
+        };
+        page.until.unreadable += usize::from(row.as_ref().is_some_and(|row| row.subject.is_none()));
         each(WorkspaceId(id), row);
     }
     page.ok_or_else(|| DbError::Corrupt {
@@ -347,67 +359,33 @@ async fn read(
 impl Line {
     /// `None`: gone for good, or of another shard's host.
     fn row(self, id: Uuid, shard: Shard) -> Result<Option<ObservedRow>> {
-        let corrupt = |what: &str| DbError::Corrupt {
-            id: id.to_string(),
-            what: what.to_owned(),
-        };
-        macro_rules! column {
-            ($name:ident) => {
-                self.$name.ok_or_else(|| corrupt(stringify!($name)))?
-            };
-        }
-        macro_rules! parsed {
-            ($text:expr) => {
-                $text
-                    .parse()
-                    .map_err(|e: windlass_domain::phase::UnknownWord| corrupt(&e.to_string()))?
-            };
-        }
-        macro_rules! json {
-            ($name:ident) => {
-                serde_json::from_str(&column!($name))
-                    .map_err(|e| corrupt(&format!("{}: {e}", stringify!($name))))?
-            };
-        }
-        let host_id = column!(host_id);
-        let phase: Phase = parsed!(column!(phase));
-        if phase == Phase::Deleted || !shard.owns(host_id) {
+        let host_id = present(id, "host_id", self.host_id)?;
+        if self.phase.as_deref() == Some(Phase::Deleted.as_str()) || !shard.owns(host_id) {
             return Ok(None);
         }
-        let operation: Operation = parsed!(column!(operation));
         let conditions = match self.own {
             true => None,
-            false => Some(json!(conditions)),
+            false => Some(json(id, "conditions", self.conditions.as_deref())?),
         };
-        let error_reason = match self.error_reason {
-            Some(reason) => Some(parsed!(reason)),
-            None => None,
-        };
-        let subject = Subject {
-            deleted: column!(deleted),
-            phase,
-            phase_changed_at: column!(phase_changed_at),
-            operation,
-            error_reason,
-            retry_at: self.retry_at,
-            home: json!(home),
-            observed_at: self.observed_at,
-        };
-        let (op_id, op_started_at) = (self.op_id, self.op_started_at);
+        let subject = self.subject(id).map_err(|error| {
+            tracing::error!(%error, "a workspace cannot be read: no proof of what is observed is asked for");
+        });
+        let subject = subject.ok();
         let context = self.trace_context.zip(self.trace_context_at);
-        let trace = context.map(|(context, since)| {
+        let trace = context.zip(subject.as_ref());
+        let trace = trace.map(|((context, since), subject)| {
             Box::new(ObservedTrace {
                 context,
                 since,
-                phase,
-                operation,
-                op_id,
-                op_started_at,
+                phase: subject.phase,
+                operation: subject.operation,
+                op_id: self.op_id,
+                op_started_at: self.op_started_at,
             })
         });
         Ok(Some(ObservedRow {
             host_id: HostId(host_id),
-            in_progress: operation != Operation::None,
+            in_progress: self.operation.as_deref() != Some(Operation::None.as_str()),
             archive_key: self.archive_key,
             restore_key: self.restore_key,
             conditions,
@@ -415,4 +393,39 @@ impl Line {
             trace,
         }))
     }
+
+    fn subject(&self, id: Uuid) -> Result<Subject> {
+        let error_reason = self.error_reason.as_deref();
+        Ok(Subject {
+            deleted: present(id, "deleted", self.deleted)?,
+            phase: word(id, present(id, "phase", self.phase.as_deref())?)?,
+            phase_changed_at: present(id, "phase_changed_at", self.phase_changed_at)?,
+            operation: word(id, present(id, "operation", self.operation.as_deref())?)?,
+            error_reason: error_reason.map(|reason| word(id, reason)).transpose()?,
+            retry_at: self.retry_at,
+            home: json(id, "home_ctx", self.home.as_deref())?,
+            observed_at: self.observed_at,
+        })
+    }
+}
+
+fn corrupt(id: Uuid, what: String) -> DbError {
+    DbError::Corrupt {
+        id: id.to_string(),
+        what,
+    }
+}
+
+fn present<T>(id: Uuid, column: &str, value: Option<T>) -> Result<T> {
+    value.ok_or_else(|| corrupt(id, column.to_owned()))
+}
+
+fn word<T: FromStr<Err = UnknownWord>>(id: Uuid, text: &str) -> Result<T> {
+    text.parse()
+        .map_err(|e: UnknownWord| corrupt(id, e.to_string()))
+}
+
+fn json<T: DeserializeOwned>(id: Uuid, column: &str, text: Option<&str>) -> Result<T> {
+    let text = present(id, column, text)?;
+    serde_json::from_str(text).map_err(|e| corrupt(id, format!("{column}: {e}")))
 }

@@ -23,6 +23,7 @@ use crate::{
     leader::Lease,
     pool::Pool,
     prepared::Prepare,
+    read::RowVersion,
 };
 
 /// Rows in one statement: some megabytes.
@@ -60,8 +61,8 @@ impl Observation {
 pub struct Stored {
     /// How many workspaces were written.
     pub rows: usize,
-    /// By which transaction, if any was.
-    pub xid: Option<i64>,
+    /// What their rows are since, if any was.
+    pub version: Option<RowVersion>,
 }
 
 impl Pool {
@@ -87,7 +88,10 @@ impl Pool {
                     lock_workspaces(conn, &ids).await?;
                     let written = store_conditions(conn, chunk).await?;
                     stored.rows += usize::try_from(written.rows).unwrap_or_default();
-                    stored.xid = Some(written.xid);
+                    stored.version = Some(RowVersion {
+                        xid: written.xid,
+                        updated_at: written.at,
+                    });
                 }
                 Ok(stored)
             })
@@ -102,6 +106,8 @@ struct Written {
     rows: i64,
     #[diesel(sql_type = BigInt)]
     xid: i64,
+    #[diesel(sql_type = Timestamptz)]
+    at: DateTime<Utc>,
 }
 
 type Conn = diesel_async::AsyncPgConnection;
@@ -160,7 +166,7 @@ async fn store_conditions(
              FROM unnest($1, $2) AS s (id, conditions) WHERE w.id = s.id
              RETURNING 1
          )
-         SELECT count(*) AS rows, pg_current_xact_id()::text::bigint AS xid FROM written",
+         SELECT count(*) AS rows, pg_current_xact_id()::text::bigint AS xid, now() AS at FROM written",
     )
     .bind::<Array<SqlUuid>, _>(ids)
     .bind::<Array<Text>, _>(texts)

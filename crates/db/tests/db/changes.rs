@@ -5,7 +5,7 @@ use std::sync::Arc;
 use windlass_db::write::observer::Observation;
 use windlass_domain::{Conditions, Shard, observation};
 
-use crate::common::{Db, cluster, db};
+use crate::common::{Db, ROLES, cluster, db};
 
 /// Workspaces of which the narrow table does not say what their rows say.
 const WRONG: &str = "
@@ -128,4 +128,22 @@ async fn what_observer_writes_is_heap_only() {
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
     assert_eq!(writes, "1 1");
+}
+
+/// Not by the trigger's function either, hung on a table of one's own.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_service_writes_it() {
+    let db = db().await;
+    for role in ROLES {
+        db.sql(&format!("SET ROLE {role}")).await;
+        db.sql("CREATE TEMP TABLE mine (LIKE workspaces)").await;
+        let hang = "DO $$ BEGIN
+                 CREATE TRIGGER t AFTER INSERT ON mine REFERENCING NEW TABLE AS written
+                 FOR EACH STATEMENT EXECUTE FUNCTION workspaces_changed();
+                 RAISE 'it could be hung there';
+             EXCEPTION WHEN insufficient_privilege THEN NULL; END $$";
+        db.sql(hang).await;
+        db.sql("DROP TABLE mine").await;
+        db.sql("RESET ROLE").await;
+    }
 }

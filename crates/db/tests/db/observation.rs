@@ -6,7 +6,7 @@ use chrono::TimeDelta;
 use uuid::Uuid;
 use windlass_db::{
     Pool,
-    read::{ObservedRow, ObservedUntil, WatchToken},
+    read::{ObservedRow, ObservedUntil, RowVersion, WatchToken},
     write::observer::{Noted, Observation},
 };
 use windlass_domain::{Conditions, HostId, Shard, WorkspaceId, observation};
@@ -23,7 +23,7 @@ async fn read(pool: &Pool, since: Option<WatchToken>) -> (Rows, ObservedUntil) {
 async fn read_but(
     pool: &Pool,
     since: Option<WatchToken>,
-    own: Option<i64>,
+    own: Option<RowVersion>,
 ) -> (Rows, ObservedUntil) {
     let mut rows = Vec::new();
     let reading = pool.observed_rows(Shard::WHOLE, since, own, |id, row| rows.push((id, row)));
@@ -124,7 +124,7 @@ async fn nothing_to_say_is_no_statement_and_bulk_is_few() {
     let before = windlass_db::statements();
     let nothing = Observation::default();
     let stored = pool.store_observation(&lease, nothing).await.unwrap();
-    assert_eq!((stored.rows, stored.xid), (0, None));
+    assert_eq!((stored.rows, stored.version), (0, None));
     assert_eq!(windlass_db::statements(), before);
 
     // In pages; after that only what changed, with the clock, also if that is nothing.
@@ -165,7 +165,7 @@ async fn nothing_to_say_is_no_statement_and_bulk_is_few() {
     // Who wrote it has it, until somebody else writes the row.
     let (other, _) = changed[7];
     db.set(other, "description = 'x'").await;
-    let (changed, _) = read_but(&pool, Some(idle.token), stored.xid).await;
+    let (changed, _) = read_but(&pool, Some(idle.token), stored.version).await;
     assert_eq!(changed.len(), 6_000);
     let told = changed.iter().filter(|(_, row)| stored_of(row).is_some());
     assert_eq!(told.map(|(id, _)| *id).collect::<Vec<_>>(), [other]);
@@ -188,7 +188,13 @@ async fn a_row_is_read_as_far_as_the_observer_needs_it() {
     assert!(row.in_progress);
     assert_eq!(row.archive_key.as_deref(), Some("k1"));
     assert_eq!(row.restore_key.as_deref(), Some("k2"));
-    assert_eq!(row.subject.proof_after(&Conditions::default()), None);
+    assert_eq!(
+        row.subject
+            .as_ref()
+            .unwrap()
+            .proof_after(&Conditions::default()),
+        None
+    );
 
     db.set(
         id,
@@ -207,7 +213,12 @@ async fn a_row_is_read_as_far_as_the_observer_needs_it() {
     db.set(id, &deleting).await;
     let (rows, third) = read(&pool, Some(second.token)).await;
     let row = rows[0].1.as_ref().unwrap();
-    let after = row.subject.proof_after(&Conditions::default()).unwrap();
+    let after = row
+        .subject
+        .as_ref()
+        .unwrap()
+        .proof_after(&Conditions::default())
+        .unwrap();
     assert_eq!(after.to_rfc3339(), "2026-01-05T00:00:05+00:00");
 
     db.set(id, "phase = 'DELETED'").await;
@@ -218,7 +229,7 @@ async fn a_row_is_read_as_far_as_the_observer_needs_it() {
 
 /// One that a later version wrote, or a hand.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_row_that_cannot_be_read_is_as_one_that_is_gone() {
+async fn a_row_that_cannot_be_read_stands_in_no_others_way() {
     let db = db().await;
     let pool = db.pool("observer");
     let good = db.workspace("good", "").await;
@@ -234,5 +245,15 @@ async fn a_row_that_cannot_be_read_is_as_one_that_is_gone() {
     assert_eq!((of(&rows, bad), until.unreadable), (Some(false), 1));
     let (rows, until) = read(&pool, None).await;
     assert_eq!((of(&rows, good), of(&rows, bad)), (Some(true), Some(false)));
+    assert_eq!(until.unreadable, 1);
+
+    // A word that is not known: whoever knows it acts on what is observed.
+    db.sql("ALTER TABLE workspaces DROP CONSTRAINT workspaces_operation_check")
+        .await;
+    db.set(good, "operation = 'POLISHING', op_id = id").await;
+    let (rows, until) = read(&pool, Some(until.token)).await;
+    let (_, row) = rows.iter().find(|(id, _)| *id == good).unwrap();
+    let row = row.as_ref().unwrap();
+    assert!(row.in_progress && row.conditions.is_some() && row.subject.is_none());
     assert_eq!(until.unreadable, 1);
 }
