@@ -117,7 +117,9 @@ async fn who_is_careful_says_what_there_is_and_what_would_do() {
     let gone = answer("dem", Scope::Gone).await;
     assert!(gone.starts_with("no deleted workspace") && !gone.contains("77aa0000"));
     let unlike = answer("other", Scope::CarefulDeleted).await;
-    assert!(unlike.ends_with("will do"), "{unlike}");
+    assert_eq!(unlike, "no workspace \"other\", deleted or not");
+    let short = answer("ot", Scope::CarefulDeleted).await;
+    assert!(short.ends_with("will do"), "{short}");
     assert_eq!(answer("other", Scope::Live).await, "no workspace \"other\"");
 }
 
