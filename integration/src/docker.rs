@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, process::Command};
 
-use crate::World;
+use crate::{World, wait};
 
 impl World {
     /// Runs `docker`, and returns its output if it succeeds.
@@ -46,6 +46,18 @@ impl World {
     pub fn has_volume(&self, id: &str) -> bool {
         self.try_docker(&["volume", "inspect", &self.volume(id)])
             .is_ok()
+    }
+
+    /// Removes a workspace's container and volume behind everybody's back. wc may start it again in between, and
+    /// then the volume is in use.
+    pub async fn lose_home(&self, id: &str) {
+        let lost = async || {
+            // It may not be there.
+            let _ = self.try_docker(&["rm", "-f", &self.container(id)]);
+            self.try_docker(&["volume", "rm", "-f", &self.volume(id)])
+        };
+        let removed = wait::until("the volume to be removed", lost, Result::is_ok).await;
+        removed.expect("waited for");
     }
 
     /// Where a workspace's home is on this machine.

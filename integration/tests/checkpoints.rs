@@ -77,8 +77,7 @@ async fn a_lost_host_costs_no_more_than_the_interval() {
     drop(second);
 
     // The host's disk is gone behind our back.
-    world.docker(&["rm", "-f", &world.container(&id)]);
-    world.docker(&["volume", "rm", "-f", &world.volume(&id)]);
+    world.lose_home(&id).await;
     let lost = world.phase(&id, Phase::Error).await;
     assert!(
         ["DataLost", "ContainerWithoutVolume"].contains(&lost.error_reason.as_str()),

@@ -17,6 +17,7 @@ mod watcher;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use chrono::{DateTime, Utc};
 use futures::{StreamExt, stream::BoxStream};
 use tokio::sync::{Mutex, Notify, Semaphore, broadcast, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
@@ -81,6 +82,8 @@ enum Batch {
 #[derive(Debug, Default)]
 struct Position {
     since: Option<WatchToken>,
+    /// When the server was started that told so.
+    server: Option<DateTime<Utc>>,
     /// Rows that will be read again because a transaction older than theirs is still running.
     sent: HashMap<WorkspaceId, RowVersion>,
 }
@@ -150,9 +153,11 @@ impl Watch {
             }
         };
         let found = self.pool.changed(since, WatchScope::default()).await?;
-        if found.token < since {
-            tracing::warn!("the database went back in time: watchers begin anew");
+        let other = position.server.is_some_and(|server| server != found.server);
+        if found.token < since || other {
+            tracing::warn!("the database may have gone back in time: watchers begin anew");
             position.since = Some(found.token);
+            position.server = Some(found.server);
             position.sent.clear();
             let _ = self.batches.send(Batch::Lost); // nobody left is no error
             return Ok(());
@@ -181,6 +186,7 @@ impl Watch {
         again.retain(|_, version| version.xid >= found.token.0);
         *position = Position {
             since: Some(found.token),
+            server: Some(found.server),
             sent: again,
         };
         Ok(())
@@ -192,7 +198,7 @@ impl Watch {
         if position.since.is_none() || self.batches.receiver_count() == 0 {
             *position = Position {
                 since: Some(self.pool.watch_horizon().await?),
-                sent: HashMap::new(),
+                ..Position::default()
             };
         }
         let batches = self.batches.subscribe();

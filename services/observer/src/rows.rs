@@ -38,6 +38,8 @@ pub struct Row {
 pub struct Rows {
     epoch: Option<Epoch>,
     token: Option<WatchToken>,
+    /// When the server that was read was started.
+    server: Option<DateTime<Utc>>,
     /// What was committed last.
     own: Option<RowVersion>,
     rows: HashMap<WorkspaceId, Row>,
@@ -58,8 +60,9 @@ impl Rows {
         let mut read = pool
             .observed_rows(shard, since, own, |id, row| self.put(id, row))
             .await?;
-        if since.is_some_and(|token| read.token < token) {
-            tracing::warn!("the database has lost transactions: everything is read anew");
+        let other = self.server.is_some_and(|server| server != read.server);
+        if other || since.is_some_and(|token| read.token < token) {
+            tracing::warn!("the database may have lost transactions: everything is read anew");
             *self = Self::default();
             read = pool
                 .observed_rows(shard, None, None, |id, row| self.put(id, row))
@@ -70,6 +73,7 @@ impl Rows {
         self.anew |= self.token.is_none();
         self.epoch = Some(lease.epoch);
         self.token = Some(read.token);
+        self.server = Some(read.server);
         Ok(read.now)
     }
 

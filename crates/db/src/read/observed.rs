@@ -84,6 +84,9 @@ pub struct ObservedUntil {
     pub token: WatchToken,
     /// PostgreSQL's clock before the rows were read.
     pub now: DateTime<Utc>,
+    /// When the server that answered was started. Another than before: it may have lost transactions and given
+    /// their ids out again, so everything has to be read anew too.
+    pub server: DateTime<Utc>,
     /// Rows that cannot be read.
     pub unreadable: usize,
 }
@@ -122,6 +125,8 @@ struct Line {
     xmin: i64,
     #[diesel(sql_type = Timestamptz)]
     now: DateTime<Utc>,
+    #[diesel(sql_type = Timestamptz)]
+    server: DateTime<Utc>,
     #[diesel(sql_type = Nullable<SqlUuid>)]
     id: Option<Uuid>,
     #[diesel(sql_type = Nullable<SqlUuid>)]
@@ -165,7 +170,7 @@ struct Line {
 macro_rules! lines {
     ($from:literal) => {
         concat!(
-            "SELECT x.xmin, x.now, w.id, w.host_id, w.phase, w.phase_changed_at, w.operation, w.error_reason,
+            "SELECT x.xmin, x.now, x.server, w.id, w.host_id, w.phase, w.phase_changed_at, w.operation, w.error_reason,
                     w.retry_at, w.home_ctx::text AS home, w.deleted_at IS NOT NULL AS deleted, w.archive_key,
                     CASE WHEN w.restore_request IS DISTINCT FROM w.restore_applied
                          THEN w.restore_key END AS restore_key,
@@ -174,7 +179,7 @@ macro_rules! lines {
                     (w.change_xid, w.updated_at) IS NOT DISTINCT FROM ($1, $2) AS own, w.observed_at, w.op_id, w.op_started_at,
                     w.trace_context, w.trace_context_at
              FROM (SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS xmin,
-                          clock_timestamp() AS now) AS x LEFT JOIN ",
+                          clock_timestamp() AS now, pg_postmaster_start_time() AS server) AS x LEFT JOIN ",
             $from
         )
     };
@@ -329,6 +334,7 @@ async fn read(
             until: ObservedUntil {
                 token: WatchToken(line.xmin),
                 now: line.now,
+                server: line.server,
                 unreadable: 0,
             },
             rows: 0,

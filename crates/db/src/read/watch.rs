@@ -11,7 +11,7 @@ use chrono::{DateTime, Utc};
 use diesel::{
     ExpressionMethods, QueryDsl, QueryableByName, SelectableHelper,
     dsl::{exists, sql},
-    sql_types::{BigInt, Bool},
+    sql_types::{BigInt, Bool, Timestamptz},
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
@@ -74,6 +74,9 @@ pub struct Changed {
     pub rows: Vec<(WorkspaceId, RowVersion)>,
     /// Where to go on. Lower than `since` only if the database lost transactions: then `since` is void.
     pub token: WatchToken,
+    /// When the server that answered was started. Another than before: it may have lost transactions and given
+    /// their ids out again, and `since` is void too.
+    pub server: DateTime<Utc>,
 }
 
 type ChangeRow = (
@@ -134,12 +137,13 @@ impl Pool {
         let mut conn = self.get().await?;
         // Taken before the rows: what commits in between is seen now and once more.
         let horizon = horizon(&mut conn).await?;
-        let token = WatchToken(horizon.xmin);
+        let (token, server) = (WatchToken(horizon.xmin), horizon.server);
         if horizon.xmax <= since.0 {
             // No transaction has begun since.
             return Ok(Changed {
                 rows: Vec::new(),
                 token,
+                server,
             });
         }
         let mut query = workspace_changes::table
@@ -165,6 +169,7 @@ impl Pool {
         Ok(Changed {
             rows: rows.into_iter().map(version).collect(),
             token,
+            server,
         })
     }
 
@@ -200,11 +205,14 @@ struct Horizon {
     /// None at or above it has begun.
     #[diesel(sql_type = BigInt)]
     xmax: i64,
+    #[diesel(sql_type = Timestamptz)]
+    server: DateTime<Utc>,
 }
 
 async fn horizon(conn: &mut AsyncPgConnection) -> Result<Horizon> {
     Ok(diesel::sql_query(
-        "SELECT pg_snapshot_xmin(s)::text::bigint AS xmin, pg_snapshot_xmax(s)::text::bigint AS xmax
+        "SELECT pg_snapshot_xmin(s)::text::bigint AS xmin, pg_snapshot_xmax(s)::text::bigint AS xmax,
+                pg_postmaster_start_time() AS server
          FROM pg_current_snapshot() AS s",
     )
     .prepared()
