@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
+use windlass_coordinator::{Channel, Hints};
 use windlass_db::{DbError, Pool};
 use windlass_service::Readiness;
 
@@ -15,16 +16,23 @@ const PATIENCE: Duration = Duration::from_secs(3);
 pub struct Database {
     pool: Pool,
     readiness: Readiness,
+    hints: Hints,
     /// Address of the default host's agent, until it is registered.
     default_host: Option<String>,
 }
 
 impl Database {
-    pub fn new(pool: Pool, readiness: Readiness, default_host: Option<String>) -> Self {
+    pub fn new(
+        pool: Pool,
+        readiness: Readiness,
+        hints: Hints,
+        default_host: Option<String>,
+    ) -> Self {
         readiness.expect(CHECK);
         Self {
             pool,
             readiness,
+            hints,
             default_host,
         }
     }
@@ -48,6 +56,7 @@ impl Database {
         if let Some(address) = &self.default_host {
             let host = self.pool.register_host("default", address).await?;
             tracing::info!(id = %host.id, address, "the default host is registered");
+            self.hints.publish(Channel::Observer);
             self.default_host = None;
         }
         Ok(())

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use tonic::{Request, Response, Status};
+use windlass_coordinator::{Channel, Hints};
 use windlass_db::{HostRecord, Pool};
 use windlass_domain::HostId;
 use windlass_proto::{
@@ -16,11 +17,12 @@ use crate::{errors, present, validate};
 #[derive(Debug)]
 pub struct Hosts {
     pool: Pool,
+    hints: Hints,
 }
 
 impl Hosts {
-    pub fn new(pool: Pool) -> Self {
-        Self { pool }
+    pub fn new(pool: Pool, hints: Hints) -> Self {
+        Self { pool, hints }
     }
 
     async fn counts(&self) -> Result<HashMap<HostId, i64>, Status> {
@@ -54,7 +56,9 @@ impl HostService for Hosts {
         validate::host_name("name", &name).map_err(errors::invalid)?;
         let address = validate::agent_address("address", &address).map_err(errors::invalid)?;
         let host = self.pool.register_host(&name, &address).await;
-        self.present(host.map_err(errors::database)?).await
+        let host = host.map_err(errors::database)?;
+        self.hints.publish(Channel::Observer);
+        self.present(host).await
     }
 
     async fn list_hosts(

@@ -66,12 +66,13 @@ pub async fn run(
     let database = database::Database::new(
         pool.clone(),
         readiness.clone(),
+        hints.clone(),
         config.agent_address.clone(),
     );
     tasks.spawn("database", database.follow(tasks.shutdown()));
     let changes = hints.subscribe(Channel::Watch);
     let publisher = publish::Publisher {
-        hints,
+        hints: hints.clone(),
         watch: changes.bell(),
     };
     let watch = watch::Watch::new(pool.clone(), changes.bell());
@@ -94,7 +95,7 @@ pub async fn run(
     );
     let grpc = GrpcServer::new(FILE_DESCRIPTOR_SET, authenticator, &config.server)
         .add_service(WorkspaceServiceServer::new(workspaces))
-        .add_service(HostServiceServer::new(hosts::Hosts::new(pool)))
+        .add_service(HostServiceServer::new(hosts::Hosts::new(pool, hints)))
         .starts_traces()
         .long_lived("windlass.v1.WorkspaceService/DownloadArchive")
         .long_lived("windlass.v1.WorkspaceService/VerifyArchive")
