@@ -351,3 +351,22 @@ async fn jobs_are_evidence_while_they_run_and_when_they_fail() {
     assert_eq!(f.evidence(all[0], "failed_job"), "");
     f.settle().await;
 }
+
+/// As after a failover, or a crash with late commits lost: a row is as it was before, and no transaction id tells.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_server_that_was_started_anew_has_lost_is_written_again() {
+    let mut f = fixture(1).await;
+    let all: Vec<_> = ids(1, 3).collect();
+    f.rows(1, &all, "phase = 'RUNNING'");
+    f.populate(1, &all, &Shape::RUNNING);
+    f.settle().await;
+    assert_eq!(f.count_true(CONTAINER), 3);
+    f.restart_postgres().await;
+    f.sql(&format!(
+        "SET session_replication_role = replica;
+         UPDATE workspaces SET conditions = '{{}}' WHERE id = '{}'",
+        all[1]
+    ));
+    assert_eq!(f.pass().await, 1);
+    assert_eq!(f.count_true(CONTAINER), 3);
+}

@@ -34,7 +34,9 @@ pub struct Fixture {
     pub observe: Observe,
     /// Rung by late answers.
     pub bell: Arc<Notify>,
-    postgres: Postgres,
+    /// There, but while it is started anew.
+    postgres: Option<Postgres>,
+    config: postgres::Config,
     _dir: TempDir,
 }
 
@@ -75,7 +77,8 @@ pub async fn fixture(hosts: usize) -> Fixture {
         lease,
         observe,
         bell,
-        postgres,
+        postgres: Some(postgres),
+        config,
         _dir: dir,
     }
 }
@@ -137,7 +140,13 @@ fn sql(postgres: &Postgres, statement: &str) -> String {
 impl Fixture {
     /// Runs SQL as the database's owner.
     pub fn sql(&self, statement: &str) -> String {
-        sql(&self.postgres, statement)
+        sql(self.postgres.as_ref().unwrap(), statement)
+    }
+
+    /// Stops PostgreSQL, and starts it anew.
+    pub async fn restart_postgres(&mut self) {
+        self.postgres.take().unwrap().stop().await;
+        self.postgres = Some(Postgres::start(&self.config).await.unwrap());
     }
 
     /// Rows for these workspaces on the n-th host, otherwise as `columns` (`phase = 'RUNNING', ...`) say.

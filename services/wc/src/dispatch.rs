@@ -95,8 +95,8 @@ impl Dispatcher {
         }
     }
 
-    /// Makes a call in the background, unless one for this workspace is still on its way, or failed since. `span`: that of
-    /// the operation, if it is traced.
+    /// Makes a call in the background, unless one for this workspace is still on its way, or failed since this
+    /// pass began. `span`: that of the operation, if it is traced.
     pub fn call(
         &mut self,
         address: &str,

@@ -141,3 +141,47 @@ async fn a_nudge_makes_a_pass_and_does_not_keep_the_loop_active() {
     until("passes after a hint", || made() > before + 2).await;
     shutdown.cancel();
 }
+
+/// Each of its passes takes a while and rings for another.
+struct Ringing {
+    passes: Arc<AtomicU64>,
+    bell: Arc<Notify>,
+}
+
+const A_WHILE: Duration = Duration::from_millis(20);
+
+impl Pass for Ringing {
+    type Request = ();
+    type Report = ();
+
+    async fn pass(&mut self, _lease: &Lease, (): ()) -> Result<Verdict<()>, PassError> {
+        self.passes.fetch_add(1, Ordering::SeqCst);
+        tokio::time::sleep(A_WHILE).await;
+        self.bell.notify_one();
+        Ok(Verdict {
+            report: (),
+            active: false,
+        })
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hints_that_never_end_leave_time_for_others_and_none_is_lost() {
+    const PASSES: u32 = 10;
+    let db = database().await;
+    let passes = Arc::new(AtomicU64::new(0));
+    let waker = Waker::never();
+    let ringing = Ringing {
+        passes: Arc::clone(&passes),
+        bell: waker.bell(),
+    };
+    let began = Instant::now();
+    let (handle, shutdown) = alone(&db, Periods::steady(LONG), vec![(waker, ringing)]);
+    let made = || passes.load(Ordering::SeqCst);
+    until("passes", || made() > u64::from(PASSES)).await;
+    // A fifth of the time; and the first one came at once.
+    assert!(began.elapsed() >= PASSES * A_WHILE * 4);
+    // Who asks does not wait for the rest to be over, nor a stop.
+    handle.run_led(|| ()).await.unwrap();
+    shutdown.cancel();
+}

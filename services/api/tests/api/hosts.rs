@@ -1,10 +1,11 @@
 //! HostService.
 
 use tonic::Code;
+use windlass_db::{Channel, Pool};
 use windlass_proto::v1;
 
 use crate::common::{
-    NOBODYS_ID, create, database, delete, env, eventually, invalid, refused, serve,
+    NOBODYS_ID, PATIENCE, create, database, delete, env, eventually, invalid, refused, serve,
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -134,4 +135,19 @@ async fn the_configured_agent_is_the_default_host() {
     let replica = serve(newer).await;
     eventually("ready", || async { replica.readyz().await.0 == 200 }).await;
     assert_eq!(db.sql(hosts).await, ["http://127.0.0.1:7499"]);
+}
+
+/// Or it would be found when the observer looks next by itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_observer_hears_of_a_host() {
+    let env = env().await;
+    let pool = Pool::new(&env.db.url(), 2).unwrap();
+    let mut observer = pool.listen(Channel::Observer).await.unwrap();
+    let host = v1::RegisterHostRequest {
+        name: "2nd".to_owned(),
+        address: "http://10.0.0.5:7401".to_owned(),
+    };
+    env.server.hosts("root").register_host(host).await.unwrap();
+    let heard = tokio::time::timeout(PATIENCE, observer.next()).await;
+    assert_eq!(heard.expect("a hint"), Some(()));
 }
