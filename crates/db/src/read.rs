@@ -10,7 +10,7 @@ mod watch;
 pub use attention::{Attended, Attention, HostRef, Scope};
 pub use list::{Comparison, Field, Filter, ListQuery, Operator, OrderBy, PageStart};
 pub use observed::{ObservedHost, ObservedHosts, ObservedRow, ObservedTrace, ObservedUntil};
-pub use watch::{Change, Changed, RowVersion, WatchScope, WatchToken};
+pub use watch::{Change, Changed, Horizon, RowVersion, WatchScope, WatchToken};
 
 use chrono::{DateTime, Utc};
 use diesel::{

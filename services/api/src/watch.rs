@@ -17,7 +17,6 @@ mod watcher;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use chrono::{DateTime, Utc};
 use futures::{StreamExt, stream::BoxStream};
 use tokio::sync::{Mutex, Notify, Semaphore, broadcast, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
@@ -26,7 +25,7 @@ use tonic::Status;
 use windlass_coordinator::Waker;
 use windlass_db::{
     DbError, Pool,
-    read::{Change, RowVersion, WatchScope, WatchToken},
+    read::{Change, Horizon, RowVersion, WatchScope, WatchToken},
 };
 use windlass_domain::{UserId, WorkspaceId};
 use windlass_proto::{convert::InvalidField, v1};
@@ -81,9 +80,7 @@ enum Batch {
 /// Where the poller stands; `None` while nobody watches.
 #[derive(Debug, Default)]
 struct Position {
-    since: Option<WatchToken>,
-    /// When the server was started that told so.
-    server: Option<DateTime<Utc>>,
+    since: Option<Horizon>,
     /// Rows that will be read again because a transaction older than theirs is still running.
     sent: HashMap<WorkspaceId, RowVersion>,
 }
@@ -152,12 +149,11 @@ impl Watch {
                 return Ok(());
             }
         };
-        let found = self.pool.changed(since, WatchScope::default()).await?;
-        let other = position.server.is_some_and(|server| server != found.server);
-        if found.token < since || other {
+        let found = self.pool.changed(since.token, WatchScope::default());
+        let found = found.await?;
+        if found.horizon.voids(since) {
             tracing::warn!("the database may have gone back in time: watchers begin anew");
-            position.since = Some(found.token);
-            position.server = Some(found.server);
+            position.since = Some(found.horizon);
             position.sent.clear();
             let _ = self.batches.send(Batch::Lost); // nobody left is no error
             return Ok(());
@@ -174,19 +170,18 @@ impl Watch {
             again.extend(changes.iter().map(|c| (c.record.workspace.id, c.version())));
             let items = changes.into_iter().map(Item::from).collect();
             let to = match pages.peek() {
-                Some(_) => since,
-                None => found.token,
+                Some(_) => since.token,
+                None => found.horizon.token,
             };
             let _ = self.batches.send(Batch::Changed(Arc::new(items), to));
         }
-        if ids.is_empty() && found.token > since {
-            let nothing = Batch::Changed(Arc::default(), found.token);
+        if ids.is_empty() && found.horizon.token > since.token {
+            let nothing = Batch::Changed(Arc::default(), found.horizon.token);
             let _ = self.batches.send(nothing);
         }
-        again.retain(|_, version| version.xid >= found.token.0);
+        again.retain(|_, version| version.xid >= found.horizon.token.0);
         *position = Position {
-            since: Some(found.token),
-            server: Some(found.server),
+            since: Some(found.horizon),
             sent: again,
         };
         Ok(())
@@ -198,7 +193,7 @@ impl Watch {
         if position.since.is_none() || self.batches.receiver_count() == 0 {
             *position = Position {
                 since: Some(self.pool.watch_horizon().await?),
-                ..Position::default()
+                sent: HashMap::new(),
             };
         }
         let batches = self.batches.subscribe();
@@ -224,6 +219,7 @@ impl Watch {
         let batches = self.subscribe().await.map_err(errors::database)?;
         // Taken before the first state is read: what changes meanwhile is in a later batch.
         let horizon = self.pool.watch_horizon().await.map_err(errors::database)?;
+        let horizon = horizon.token;
         if since.is_some_and(|since| since > horizon) {
             return Err(wrong("is of another database"));
         }

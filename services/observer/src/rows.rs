@@ -13,7 +13,7 @@ use std::{
 use chrono::{DateTime, Utc};
 use windlass_db::{
     DbError, Lease, Pool,
-    read::{ObservedRow, ObservedTrace, RowVersion, WatchToken},
+    read::{Horizon, ObservedRow, ObservedTrace, RowVersion},
 };
 use windlass_domain::{Conditions, Epoch, HostId, WorkspaceId};
 use windlass_service::trace;
@@ -37,9 +37,7 @@ pub struct Row {
 #[derive(Debug, Default)]
 pub struct Rows {
     epoch: Option<Epoch>,
-    token: Option<WatchToken>,
-    /// When the server that was read was started.
-    server: Option<DateTime<Utc>>,
+    horizon: Option<Horizon>,
     /// What was committed last.
     own: Option<RowVersion>,
     rows: HashMap<WorkspaceId, Row>,
@@ -56,12 +54,12 @@ impl Rows {
         if self.epoch != Some(lease.epoch) {
             *self = Self::default();
         }
-        let (shard, since, own) = (lease.shard, self.token, self.own);
+        let (shard, before, own) = (lease.shard, self.horizon, self.own);
+        let since = before.map(|horizon| horizon.token);
         let mut read = pool
             .observed_rows(shard, since, own, |id, row| self.put(id, row))
             .await?;
-        let other = self.server.is_some_and(|server| server != read.server);
-        if other || since.is_some_and(|token| read.token < token) {
+        if before.is_some_and(|before| read.horizon.voids(before)) {
             tracing::warn!("the database may have lost transactions: everything is read anew");
             *self = Self::default();
             read = pool
@@ -70,10 +68,9 @@ impl Rows {
         }
         let unreadable = u64::try_from(read.unreadable).unwrap_or(u64::MAX);
         metrics::counter!("windlass_observer_unreadable_rows_total").increment(unreadable);
-        self.anew |= self.token.is_none();
+        self.anew |= self.horizon.is_none();
         self.epoch = Some(lease.epoch);
-        self.token = Some(read.token);
-        self.server = Some(read.server);
+        self.horizon = Some(read.horizon);
         Ok(read.now)
     }
 

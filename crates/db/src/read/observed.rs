@@ -28,7 +28,7 @@ use windlass_domain::{
 
 pub use hosts::{ObservedHost, ObservedHosts};
 
-use super::{RowVersion, WatchToken, shard::owns};
+use super::{Horizon, RowVersion, WatchToken, shard::owns};
 use crate::{
     error::{DbError, Result},
     pool::Pool,
@@ -83,14 +83,10 @@ impl ObservedTrace {
 /// Up to where rows were read.
 #[derive(Clone, Copy, Debug)]
 pub struct ObservedUntil {
-    /// Where to go on. Lower than what was asked from only if the database lost transactions: then the rows are
-    /// void, and everything has to be read anew.
-    pub token: WatchToken,
+    /// Where to go on. If it voids what was read before, everything has to be read anew.
+    pub horizon: Horizon,
     /// PostgreSQL's clock before the rows were read.
     pub now: DateTime<Utc>,
-    /// When the server that answered was started. Another than before: it may have lost transactions and given
-    /// their ids out again, so everything has to be read anew too.
-    pub server: DateTime<Utc>,
     /// Rows that cannot be read.
     pub unreadable: usize,
 }
@@ -257,9 +253,11 @@ async fn read(
     while let Some(line) = lines.try_next().await? {
         let page = page.get_or_insert(Page {
             until: ObservedUntil {
-                token: WatchToken(line.xmin),
+                horizon: Horizon {
+                    token: WatchToken(line.xmin),
+                    server: line.server,
+                },
                 now: line.now,
-                server: line.server,
                 unreadable: 0,
             },
             rows: 0,

@@ -29,6 +29,23 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct WatchToken(pub i64);
 
+/// Where a reader of changes stands, and in which life of the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Horizon {
+    /// Every transaction below it has ended.
+    pub token: WatchToken,
+    /// When the server that told so was started.
+    pub server: DateTime<Utc>,
+}
+
+impl Horizon {
+    /// Whether what was read up to `earlier` may be what the database has lost since: it goes back, or was started
+    /// anew, as after a failover or a crash with late commits lost, and may have given transactions' ids out again.
+    pub fn voids(self, earlier: Self) -> bool {
+        self.token < earlier.token || self.server != earlier.server
+    }
+}
+
 /// Whose changes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WatchScope {
@@ -72,11 +89,8 @@ impl Change {
 pub struct Changed {
     /// Rows in the order of their transactions.
     pub rows: Vec<(WorkspaceId, RowVersion)>,
-    /// Where to go on. Lower than `since` only if the database lost transactions: then `since` is void.
-    pub token: WatchToken,
-    /// When the server that answered was started. Another than before: it may have lost transactions and given
-    /// their ids out again, and `since` is void too.
-    pub server: DateTime<Utc>,
+    /// Where to go on, unless it voids what was read before.
+    pub horizon: Horizon,
 }
 
 type ChangeRow = (
@@ -136,14 +150,13 @@ impl Pool {
     pub async fn changed(&self, since: WatchToken, scope: WatchScope) -> Result<Changed> {
         let mut conn = self.get().await?;
         // Taken before the rows: what commits in between is seen now and once more.
-        let horizon = horizon(&mut conn).await?;
-        let (token, server) = (WatchToken(horizon.xmin), horizon.server);
-        if horizon.xmax <= since.0 {
+        let snapshot = snapshot(&mut conn).await?;
+        let horizon = snapshot.horizon();
+        if snapshot.xmax <= since.0 {
             // No transaction has begun since.
             return Ok(Changed {
                 rows: Vec::new(),
-                token,
-                server,
+                horizon,
             });
         }
         let mut query = workspace_changes::table
@@ -168,8 +181,7 @@ impl Pool {
         let version = |(id, xid, updated_at)| (WorkspaceId(id), RowVersion { xid, updated_at });
         Ok(Changed {
             rows: rows.into_iter().map(version).collect(),
-            token,
-            server,
+            horizon,
         })
     }
 
@@ -182,9 +194,9 @@ impl Pool {
     }
 
     /// Where a watcher that has seen everything stands now. A token above it is of another database.
-    pub async fn watch_horizon(&self) -> Result<WatchToken> {
+    pub async fn watch_horizon(&self) -> Result<Horizon> {
         let mut conn = self.get().await?;
-        Ok(WatchToken(horizon(&mut conn).await?.xmin))
+        Ok(snapshot(&mut conn).await?.horizon())
     }
 }
 
@@ -198,7 +210,7 @@ fn changes(rows: Vec<ChangeRow>) -> Result<Vec<Change>> {
 }
 
 #[derive(QueryableByName)]
-struct Horizon {
+struct Snapshot {
     /// All transactions below it have ended.
     #[diesel(sql_type = BigInt)]
     xmin: i64,
@@ -209,7 +221,16 @@ struct Horizon {
     server: DateTime<Utc>,
 }
 
-async fn horizon(conn: &mut AsyncPgConnection) -> Result<Horizon> {
+impl Snapshot {
+    fn horizon(&self) -> Horizon {
+        Horizon {
+            token: WatchToken(self.xmin),
+            server: self.server,
+        }
+    }
+}
+
+async fn snapshot(conn: &mut AsyncPgConnection) -> Result<Snapshot> {
     Ok(diesel::sql_query(
         "SELECT pg_snapshot_xmin(s)::text::bigint AS xmin, pg_snapshot_xmax(s)::text::bigint AS xmax,
                 pg_postmaster_start_time() AS server

@@ -132,9 +132,9 @@ async fn nothing_to_say_is_no_statement_and_bulk_is_few() {
     assert_eq!(rows.len(), 6_000);
     // Two pages; a connection that is used again is asked first whether it lives.
     assert!((2..=4).contains(&(windlass_db::statements() - before)));
-    let (none, idle) = read(&pool, Some(all.token)).await;
+    let (none, idle) = read(&pool, Some(all.horizon.token)).await;
     assert_eq!(none.len(), 0);
-    assert!(idle.now > all.now && idle.token >= all.token);
+    assert!(idle.now > all.now && idle.horizon.token >= all.horizon.token);
 
     let conditions = Arc::new(observation::conditions(
         &Conditions::default(),
@@ -156,7 +156,7 @@ async fn nothing_to_say_is_no_statement_and_bulk_is_few() {
     assert_eq!(stored.rows, 6_000);
     // begin, fence, two of the rows and the locks before each, commit; and the connection.
     assert!((7..=8).contains(&(windlass_db::statements() - before)));
-    let (changed, _) = read(&pool, Some(idle.token)).await;
+    let (changed, _) = read(&pool, Some(idle.horizon.token)).await;
     assert_eq!(changed.len(), 6_000);
     let stored_of = |row: &Option<ObservedRow>| row.clone().unwrap().conditions;
     let as_written = |(_, row): &_| stored_of(row).as_ref() == Some(&*conditions);
@@ -165,7 +165,7 @@ async fn nothing_to_say_is_no_statement_and_bulk_is_few() {
     // Who wrote it has it, until somebody else writes the row.
     let (other, _) = changed[7];
     db.set(other, "description = 'x'").await;
-    let (changed, _) = read_but(&pool, Some(idle.token), stored.version).await;
+    let (changed, _) = read_but(&pool, Some(idle.horizon.token), stored.version).await;
     assert_eq!(changed.len(), 6_000);
     let told = changed.iter().filter(|(_, row)| stored_of(row).is_some());
     assert_eq!(told.map(|(id, _)| *id).collect::<Vec<_>>(), [other]);
@@ -201,7 +201,7 @@ async fn a_row_is_read_as_far_as_the_observer_needs_it() {
         "restore_applied = restore_request, operation = 'NONE', op_id = NULL",
     )
     .await;
-    let (rows, second) = read(&pool, Some(first.token)).await;
+    let (rows, second) = read(&pool, Some(first.horizon.token)).await;
     assert_eq!(rows.len(), 1);
     let row = rows[0].1.as_ref().unwrap();
     assert!(!row.in_progress);
@@ -211,7 +211,7 @@ async fn a_row_is_read_as_far_as_the_observer_needs_it() {
     let deleting =
         format!("phase = 'DELETING', desired_state = 'DELETED', deleted_at = now(), {since}");
     db.set(id, &deleting).await;
-    let (rows, third) = read(&pool, Some(second.token)).await;
+    let (rows, third) = read(&pool, Some(second.horizon.token)).await;
     let row = rows[0].1.as_ref().unwrap();
     let after = row
         .subject
@@ -222,7 +222,7 @@ async fn a_row_is_read_as_far_as_the_observer_needs_it() {
     assert_eq!(after.to_rfc3339(), "2026-01-05T00:00:05+00:00");
 
     db.set(id, "phase = 'DELETED'").await;
-    let (gone, _) = read(&pool, Some(third.token)).await;
+    let (gone, _) = read(&pool, Some(third.horizon.token)).await;
     assert!(gone[0].0 == id && gone[0].1.is_none());
     assert!(read(&pool, None).await.0.is_empty());
 }
@@ -237,7 +237,7 @@ async fn a_row_that_cannot_be_read_stands_in_no_others_way() {
     let bad = db
         .workspace("bad", r#"conditions = '{"evidence": "none"}'"#)
         .await;
-    let (rows, until) = read(&pool, Some(before.token)).await;
+    let (rows, until) = read(&pool, Some(before.horizon.token)).await;
     let of = |rows: &Rows, id| {
         let row = rows.iter().find(|(of, _)| *of == id);
         row.map(|(_, row)| row.is_some())
@@ -251,7 +251,7 @@ async fn a_row_that_cannot_be_read_stands_in_no_others_way() {
     db.sql("ALTER TABLE workspaces DROP CONSTRAINT workspaces_operation_check")
         .await;
     db.set(good, "operation = 'POLISHING', op_id = id").await;
-    let (rows, until) = read(&pool, Some(until.token)).await;
+    let (rows, until) = read(&pool, Some(until.horizon.token)).await;
     let (_, row) = rows.iter().find(|(id, _)| *id == good).unwrap();
     let row = row.as_ref().unwrap();
     assert!(row.in_progress && row.conditions.is_some() && row.subject.is_none());

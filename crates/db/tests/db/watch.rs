@@ -16,7 +16,7 @@ async fn changed(db: &Db, since: WatchToken) -> (Vec<WorkspaceId>, WatchToken) {
         let seen = (row.record.workspace.id, row.version());
         assert!(changed.rows.contains(&seen));
     }
-    (ids, changed.token)
+    (ids, changed.horizon.token)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -68,7 +68,7 @@ async fn a_change_that_commits_late_is_not_missed() {
     let api = db.pool("api");
     let slow = db.workspace("slow", "").await;
     let fast = db.workspace("fast", "").await;
-    let start = api.watch_horizon().await.unwrap();
+    let start = api.watch_horizon().await.unwrap().token;
     assert_eq!(changed(&db, start).await.0, []);
 
     let writer = db.client().await;
@@ -85,7 +85,7 @@ async fn a_change_that_commits_late_is_not_missed() {
     let (ids, after) = changed(&db, token).await;
     assert!(ids.contains(&slow), "{ids:?}");
     assert_eq!(changed(&db, after).await.0, []);
-    assert!(after > start && api.watch_horizon().await.unwrap() >= after);
+    assert!(after > start && api.watch_horizon().await.unwrap().token >= after);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -99,7 +99,7 @@ async fn every_writer_is_seen() {
         ("windlass_wc", "error_message = 'x'"),
         ("windlass_ttl", "last_access_at = now()"),
     ] {
-        let start = db.pool("api").watch_horizon().await.unwrap();
+        let start = db.pool("api").watch_horizon().await.unwrap().token;
         client
             .batch_execute(&format!(
                 "SET ROLE {role}; UPDATE workspaces SET {columns}; RESET ROLE"

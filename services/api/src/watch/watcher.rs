@@ -138,8 +138,8 @@ impl Watcher {
         self.batches = self.watch.subscribe().await.map_err(errors::database)?;
         let horizon = self.watch.read(self.watch.pool.watch_horizon()).await?;
         self.first_state().await?;
-        self.position(horizon).await?;
-        Ok(horizon)
+        self.position(horizon.token).await?;
+        Ok(horizon.token)
     }
 
     /// Sends everything in view, page by page.
@@ -166,17 +166,17 @@ impl Watcher {
     ) -> Result<WatchToken, End> {
         let changed = self.watch.pool.changed(since, self.scope);
         let changed = self.watch.read(changed).await?;
-        if changed.token < since {
+        if changed.horizon.token < since {
             // The database went back in time.
             self.first_state().await?;
-            return Ok(changed.token);
+            return Ok(changed.horizon.token);
         }
         let ids: Vec<WorkspaceId> = changed.rows.into_iter().map(|(id, _)| id).collect();
         for page in ids.chunks(PAGE) {
             let page = self.watch.read(self.watch.pool.changes_of(page)).await?;
             self.page(page, resume).await?;
         }
-        Ok(changed.token)
+        Ok(changed.horizon.token)
     }
 
     async fn page(&self, page: Vec<Change>, resume: Option<WatchToken>) -> Result<(), End> {
