@@ -9,14 +9,22 @@ use rustix::process::{Pid, Signal, kill_process};
 /// How often a foreign process is looked at while waiting for its end.
 const POLL: Duration = Duration::from_millis(20);
 
-/// When a process started, in clock ticks since boot: with the pid, its identity. None for zombies.
+/// When a process started, in clock ticks since boot: with the pid, its identity. None once it holds nothing
+/// any more (a zombie, which only waits for its parent).
 pub(crate) fn start_time(pid: i32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let mut fields = stat.get(stat.rfind(')')? + 1..)?.split_whitespace();
-    if matches!(fields.next()?, "Z" | "X") {
+    let ended = matches!(fields.next()?, "Z" | "X");
+    if ended && threads(pid) <= 1 {
         return None;
     }
     fields.nth(18)?.parse().ok()
+}
+
+/// The threads of a process, an ended first one included: it stays in the table until the last one ends, and
+/// until then the ports and files of all stay open.
+fn threads(pid: i32) -> usize {
+    fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count)
 }
 
 /// The file name of a process's program.

@@ -47,13 +47,34 @@ async fn a_stale_pid_file_ends_its_process_and_no_other() {
     let dir = tempfile::tempdir().unwrap();
     let process = Process::spawn(&shell(dir.path(), "sleep 1000")).unwrap();
     let pid_file = dir.path().join("pid");
-    let text = fs::read_to_string(&pid_file).unwrap();
-    fs::write(&pid_file, format!("{}\n1\n", process.pid())).unwrap();
+    let [pid, started] =
+        [&pid_file, &dir.path().join("pid.started")].map(|f| fs::read_to_string(f).unwrap());
+    fs::write(dir.path().join("pid.started"), "1\n").unwrap();
     assert!(!stop_stale(&pid_file, Duration::from_secs(5)).await);
     assert!(is_alive(process.pid()));
-    fs::write(&pid_file, text).unwrap();
+    assert!(!pid_file.exists(), "it names nobody who lives");
+    fs::write(&pid_file, pid).unwrap();
+    fs::write(dir.path().join("pid.started"), started).unwrap();
     assert!(stop_stale(&pid_file, Duration::from_secs(5)).await);
     assert!(!is_alive(process.pid()));
+}
+
+/// A killed server of many threads may look ended while its last thread still holds its port.
+#[tokio::test]
+async fn a_process_lives_as_long_as_its_last_thread() {
+    const FIRST_THREAD_ENDS: &str = "import ctypes, threading, time
+threading.Thread(target=time.sleep, args=(1000,)).start()
+ctypes.CDLL(None).pthread_exit(None)";
+    let dir = tempfile::tempdir().unwrap();
+    let python = shell(
+        dir.path(),
+        &format!("exec python3 -c '{FIRST_THREAD_ENDS}'"),
+    );
+    let process = Process::spawn(&python).unwrap();
+    eventually("the first thread has ended", || !is_alive(process.pid())).await;
+    assert!(process.exited().is_none());
+    assert!(stop_stale(&dir.path().join("pid"), Duration::from_secs(20)).await);
+    eventually("its end is known", || process.exited().is_some()).await;
 }
 
 /// Runs itself again as the parent to be killed.
