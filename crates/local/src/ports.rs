@@ -3,6 +3,9 @@
 use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{self as unix, UnixDatagram};
+use std::sync::{Mutex, PoisonError};
 
 use crate::{Error, proc_fs};
 
@@ -10,16 +13,21 @@ use crate::{Error, proc_fs};
 const LOWEST: u16 = 15_000;
 const TRIES: usize = 200;
 
-/// A port of 127.0.0.1 that is free now, chosen at random below the range from which the kernel takes the
-/// ports of outgoing connections: one of those could otherwise take it before the server does, or between
-/// two runs of the server. Another chooser may still be quicker: prefer port 0 where the server can tell
-/// which port it got.
+/// What no other process of ours may choose as long as this one lives.
+static CLAIMS: Mutex<Vec<UnixDatagram>> = Mutex::new(Vec::new());
+
+/// A port of 127.0.0.1 that is free, and that nobody else gets from here as long as this process lives: its
+/// server may start later and be down between two starts. Chosen at random below the range from which the kernel
+/// takes the ports of outgoing connections, which could otherwise take it too.
 ///
 /// # Errors
 /// When no port is free.
 pub fn free_port() -> Result<u16, Error> {
-    let [port] = free_ports()?;
-    Ok(port)
+    let highest = outgoing_from().max(LOWEST + 1000);
+    (0..TRIES)
+        .map(|_| rand::random_range(LOWEST..highest))
+        .find(|port| claim(*port) && TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok())
+        .ok_or_else(|| Error::Internal("no free port on 127.0.0.1".to_owned()))
 }
 
 /// Several different free ports of 127.0.0.1; see [`free_port`].
@@ -27,21 +35,22 @@ pub fn free_port() -> Result<u16, Error> {
 /// # Errors
 /// When no port is free.
 pub fn free_ports<const N: usize>() -> Result<[u16; N], Error> {
-    let highest = outgoing_from().max(LOWEST + 1000);
-    let mut held = Vec::with_capacity(N);
     let mut ports = [0; N];
     for port in &mut ports {
-        let listener = (0..TRIES)
-            .find_map(|_| {
-                let port = rand::random_range(LOWEST..highest);
-                TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok()
-            })
-            .ok_or_else(|| Error::Internal("no free port on 127.0.0.1".to_owned()))?;
-        let addr = listener.local_addr();
-        *port = addr.map_err(|e| Error::Internal(e.to_string()))?.port();
-        held.push(listener);
+        *port = free_port()?;
     }
     Ok(ports)
+}
+
+/// Takes a port's name in the kernel's abstract socket namespace, which frees it when this process ends.
+fn claim(port: u16) -> bool {
+    let name = unix::SocketAddr::from_abstract_name(format!("windlass-port-{port}"));
+    let Ok(socket) = name.and_then(|name| UnixDatagram::bind_addr(&name)) else {
+        return false;
+    };
+    let mut claims = CLAIMS.lock().unwrap_or_else(PoisonError::into_inner);
+    claims.push(socket);
+    true
 }
 
 /// The lowest port of outgoing connections.
@@ -115,8 +124,12 @@ mod tests {
     }
 
     #[test]
-    fn free_ports_differ() {
+    fn a_free_port_is_chosen_once() {
         let [a, b, c] = free_ports().unwrap();
         assert!(a != b && b != c && a != c);
+        for port in [a, b, c] {
+            assert!(!claim(port), "{port}");
+            TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
+        }
     }
 }
