@@ -49,14 +49,15 @@ pub(crate) fn working_dir(pid: i32) -> Option<PathBuf> {
     fs::read_link(format!("/proc/{pid}/cwd")).ok()
 }
 
-/// The processes of this program working in `dir`.
-pub(crate) fn working_in(dir: &Path, name: &str) -> Vec<i32> {
+/// The processes of this name that work in `dir`, each with its start time. One that is ending loses its program
+/// before its files and ports, its name and folder after them.
+pub(crate) fn working_in(dir: &Path, name: &str) -> Vec<(i32, u64)> {
+    let named = |pid| fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
     pids()
         .into_iter()
-        .filter(|pid| {
-            working_dir(*pid).is_some_and(|cwd| cwd == dir)
-                && program(*pid).is_some_and(|p| p == name)
-        })
+        .filter(|pid| working_dir(*pid).is_some_and(|cwd| cwd == dir))
+        .filter(|pid| named(*pid).trim_end() == name)
+        .filter_map(|pid| Some((pid, start_time(pid)?)))
         .collect()
 }
 

@@ -5,6 +5,7 @@
 
 mod cluster;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -241,23 +242,28 @@ fn spec(
 /// Ends what a killed run left in the data folder: a postmaster that outlived its parent, or backends that
 /// outlived their postmaster for a moment; then removes its pid file, whose pid may be anybody's by now.
 async fn stop_leftover(data: &Path) {
-    let running = || proc_fs::working_in(data, "postgres");
-    let gone = || running().is_empty();
+    let mut seen = BTreeSet::new();
+    let mut gone = || {
+        seen.extend(proc_fs::working_in(data, "postgres"));
+        seen.retain(|&(pid, started)| proc_fs::start_time(pid) == Some(started));
+        seen.is_empty()
+    };
+    let running = || proc_fs::working_in(data, "postgres").into_iter();
     let pid_file = data.join("postmaster.pid");
     if !gone() {
         let postmaster = fs::read_to_string(&pid_file)
             .ok()
             .and_then(|text| text.lines().next()?.trim().parse().ok());
-        if let Some(pid) = postmaster.filter(|pid| running().contains(pid)) {
+        if let Some(pid) = postmaster.filter(|pid| running().any(|(found, _)| found == *pid)) {
             tracing::info!(pid, "stopping the PostgreSQL an earlier run left");
             proc_fs::signal(pid, Signal::INT);
-            proc_fs::wait_until(GRACE, gone).await;
+            proc_fs::wait_until(GRACE, &mut gone).await;
         }
-        if !proc_fs::wait_until(Duration::from_secs(2), gone).await {
-            for pid in running() {
+        if !proc_fs::wait_until(Duration::from_secs(2), &mut gone).await {
+            for (pid, _) in running() {
                 proc_fs::signal(pid, Signal::KILL);
             }
-            proc_fs::wait_until(GRACE, gone).await;
+            proc_fs::wait_until(GRACE, &mut gone).await;
         }
     }
     if gone() {
