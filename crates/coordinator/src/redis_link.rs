@@ -1,7 +1,8 @@
 //! The one way to Redis: everything is bounded, and nothing is tried in the background. The client's own
 //! limits hold, 1 s for a connection and 500 ms for an answer. A connection that Redis has closed shows it only
 //! when it is used, so a command that fails with one that was open is sent once more, on a new one; then it has
-//! failed. Trying again is up to the caller, who knows whether anybody still waits.
+//! failed. Trying again is up to the caller, who knows whether anybody still waits. However many callers wait for a
+//! connection, one is tried at a time, and what becomes of it is the answer to all of them.
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
@@ -21,7 +22,16 @@ const PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct RedisLink {
     client: redis::Client,
-    open: Mutex<Option<MultiplexedConnection>>,
+    open: Mutex<Open>,
+    /// Held by the one who connects.
+    connecting: tokio::sync::Mutex<()>,
+}
+
+/// The connection that commands share, and how often one was tried.
+#[derive(Debug, Clone, Default)]
+struct Open {
+    connection: Option<MultiplexedConnection>,
+    attempts: u64,
 }
 
 impl RedisLink {
@@ -40,6 +50,7 @@ impl RedisLink {
         Ok(Self {
             client,
             open: Mutex::default(),
+            connecting: tokio::sync::Mutex::default(),
         })
     }
 
@@ -48,20 +59,37 @@ impl RedisLink {
     /// # Errors
     /// When Redis cannot be reached, does not answer in time, or refuses.
     pub async fn send<T: FromRedisValue>(&self, command: &Cmd) -> RedisResult<T> {
-        let open = self.open().clone();
-        if let Some(mut open) = open {
-            match command.query_async(&mut open).await {
+        let Open {
+            connection,
+            attempts,
+        } = self.open().clone();
+        if let Some(mut connection) = connection {
+            match command.query_async(&mut connection).await {
                 Err(error) if is_of_connection(&error) => {}
                 answer => return answer,
             }
         }
-        *self.open() = None;
-        let mut new = self.client.get_multiplexed_async_connection().await?;
-        let answer = command.query_async(&mut new).await;
-        if !answer.as_ref().is_err_and(is_of_connection) {
-            *self.open() = Some(new);
+        let mut connection = self.connect(attempts).await?;
+        command.query_async(&mut connection).await
+    }
+
+    /// What came of the attempts after so many: of another caller's, or of one that is made now.
+    async fn connect(&self, after: u64) -> RedisResult<MultiplexedConnection> {
+        let _alone = self.connecting.lock().await;
+        let open = self.open().clone();
+        if open.attempts > after {
+            let failed = (
+                ErrorKind::Io,
+                "the attempt to connect that was under way failed",
+            );
+            return open.connection.ok_or_else(|| failed.into());
         }
-        answer
+        let connected = self.client.get_multiplexed_async_connection().await;
+        *self.open() = Open {
+            connection: connected.as_ref().ok().cloned(),
+            attempts: after + 1,
+        };
+        connected
     }
 
     /// Listens to a channel, on a connection of its own.
@@ -77,7 +105,7 @@ impl RedisLink {
             .map_err(|e| e.to_string())
     }
 
-    fn open(&self) -> MutexGuard<'_, Option<MultiplexedConnection>> {
+    fn open(&self) -> MutexGuard<'_, Open> {
         // What it holds is valid after any panic.
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
