@@ -189,9 +189,10 @@ impl Feed {
                 });
                 due.why = Why::Resync;
                 due.list = Instant::now() + self.resync;
+                let first = self.model.proof().is_none();
                 self.model.proven(began, asks);
-                if std::mem::take(&mut due.failures) > 0 {
-                    tracing::info!("the engine can be listed again");
+                if std::mem::take(&mut due.failures) > 0 || first {
+                    tracing::info!("the engine can be listed");
                     let kind = "engine/reconnect".to_owned();
                     self.hints.send(kind, None, Utc::now());
                 }
