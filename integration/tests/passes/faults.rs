@@ -9,7 +9,7 @@ use windlass_integration::{
 };
 use windlass_proto::v1::{ContainerState, Job, JobState, Operation};
 
-use crate::fixture::{ARCHIVE, CONTAINER, VOLUME, fixture, host};
+use crate::fixture::{ARCHIVE, CONTAINER, LONG, VOLUME, fixture, fixture_that_waits, host};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_that_breaks_off_counts_for_nothing_and_is_asked_again() {
@@ -200,8 +200,8 @@ async fn a_host_that_fails_is_said_to_fail_once_and_keeps_its_last_conditions() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_host_that_hangs_keeps_nobody_waiting() {
-    // A host may take a day here: a pass that waited for it would not end.
-    let mut f = fixture(2).await;
+    // A host may take a day here: a pass that waited for its answer would not end.
+    let mut f = fixture_that_waits(2, Duration::from_secs(5)).await;
     let (one, two): (Vec<_>, Vec<_>) = (ids(1, 3).collect(), ids(2, 3).collect());
     f.rows(1, &one, "phase = 'RUNNING'");
     f.rows(2, &two, "phase = 'RUNNING'");
@@ -240,7 +240,8 @@ async fn a_host_that_hangs_keeps_nobody_waiting() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_host_that_is_slow_every_time_keeps_nobody_waiting_either() {
-    let mut f = fixture(2).await;
+    const GRACE: Duration = Duration::from_secs(3);
+    let mut f = fixture_that_waits(2, GRACE).await;
     f.settle().await;
     let mut quickest = Duration::MAX;
     for _ in 0..3 {
@@ -249,13 +250,13 @@ async fn a_host_that_is_slow_every_time_keeps_nobody_waiting_either() {
         f.pass().await;
         quickest = quickest.min(began.elapsed());
         // It takes longer than a pass waits for anybody.
-        tokio::time::sleep(Duration::from_millis(1_200)).await;
+        tokio::time::sleep(GRACE + Duration::from_millis(200)).await;
         f.agents[1].behave(|b| b.hang = false);
         f.woken().await;
         // This pass takes the answer, and does not ask anew.
         f.pass().await;
     }
-    assert!(quickest < Duration::from_secs(1), "{quickest:?}");
+    assert!(quickest < GRACE, "{quickest:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -310,7 +311,7 @@ async fn rows_that_come_after_their_containers_and_rows_that_go() {
     // Another leadership, and another observer: everything is read anew, nothing is written anew.
     f.settle().await;
     let versions = f.versions();
-    f.observe = crate::fixture::observe(&f.pool, &f.bell);
+    f.observe = crate::fixture::observe(&f.pool, &f.bell, LONG);
     assert_eq!(f.pass().await, 0);
     f.lead_anew().await;
     let wholes = f.agents[0].counts().wholes;

@@ -40,8 +40,13 @@ pub struct Fixture {
     _dir: TempDir,
 }
 
-/// A world with so many hosts, `Uuid::from_u128(1)` and so on; nothing is in it.
+/// A world with so many hosts, `Uuid::from_u128(1)` and so on; nothing is in it. A pass waits for every host.
 pub async fn fixture(hosts: usize) -> Fixture {
+    fixture_that_waits(hosts, LONG).await
+}
+
+/// The same, where a pass waits so long for a host that was as quick the last time.
+pub async fn fixture_that_waits(hosts: usize, grace: Duration) -> Fixture {
     let dir = tempfile::tempdir().unwrap();
     // PostgreSQL runs as another user when we are root, and has to pass through.
     std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o711)).unwrap();
@@ -70,7 +75,7 @@ pub async fn fixture(hosts: usize) -> Fixture {
     let pool = Pool::new(&role_url(&postgres), 4).unwrap();
     let lease = lead(&pool).await;
     let bell = Arc::new(Notify::new());
-    let observe = observe(&pool, &bell);
+    let observe = observe(&pool, &bell, grace);
     Fixture {
         agents,
         pool,
@@ -89,10 +94,11 @@ async fn lead(pool: &Pool) -> Lease {
 }
 
 /// An observer that knows nothing yet.
-pub fn observe(pool: &Pool, bell: &Arc<Notify>) -> Observe {
+pub fn observe(pool: &Pool, bell: &Arc<Notify>, grace: Duration) -> Observe {
     let agents = Arc::new(Agents::new(&Secret::new("token")));
     let settings = Settings {
         timeout: LONG,
+        grace,
         stale_after: LONG,
     };
     Observe::new(

@@ -76,7 +76,7 @@ async fn a_lost_home_is_proven_by_a_list_that_began_after_its_absence_was_stored
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_list_that_overlaps_with_the_first_observation_confirms_nothing() {
+async fn what_is_known_to_be_lost_waits_for_no_proof() {
     let mut f = fixture(1).await;
     let all: Vec<_> = ids(1, 1).collect();
     f.agents[0].populate(all[0], &Shape::STANDBY);
@@ -90,18 +90,9 @@ async fn a_list_that_overlaps_with_the_first_observation_confirms_nothing() {
     );
     f.settle().await;
     f.agents[0].remove_volume(all[0]);
-    // It begins before the pass, and its number is news to the pass after it.
-    f.agents[0].behave(|b| b.cut = 0);
     assert_eq!(f.pass().await, 1);
-    let stored = f.sql("SELECT observed_at FROM workspaces");
-    let host = f.sql("SELECT last_observed_at FROM hosts");
-    assert!(host < stored, "{host} {stored}");
     f.settle().await;
-    assert_eq!(
-        f.agents[0].counts().proofs,
-        0,
-        "DataLost is on record: nothing waits"
-    );
+    assert_eq!(f.agents[0].counts().proofs, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

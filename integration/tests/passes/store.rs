@@ -5,7 +5,7 @@ use windlass_db::Lease;
 use windlass_domain::Shard;
 use windlass_integration::sim_agent::{archive_op, ids, total};
 
-use crate::fixture::{ARCHIVE, fixture, observe};
+use crate::fixture::{ARCHIVE, LONG, fixture, observe};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_agent_lists_the_store_and_another_takes_over() {
@@ -71,7 +71,7 @@ async fn shards_confirm_nothing_for_each_other_and_leave_each_others_errors_alon
     };
     // By the last bytes of their ids, the first host is in shard 1 and the second in shard 0.
     let (one, two) = (lease(1), lease(0));
-    let mut other = observe(&f.pool, &f.bell);
+    let mut other = observe(&f.pool, &f.bell, LONG);
     for _ in 0..3 {
         f.observe.pass(&one, ()).await.unwrap();
         other.pass(&two, ()).await.unwrap();

@@ -49,6 +49,9 @@ pub const SERVICE: Service = Service {
     port: 7402,
 };
 
+/// How long a pass waits for hosts that were as quick the last time.
+const GRACE: Duration = Duration::from_secs(1);
+
 /// Configuration of the observer.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "windlass-observer", version, about)]
@@ -103,6 +106,7 @@ pub async fn run(
     let agents = Arc::new(Agents::new(&args.service_token));
     let settings = Settings {
         timeout: config.observe_timeout,
+        grace: GRACE,
         stale_after: config.stale_after,
     };
     let pass = |waker: Waker| {

@@ -1,6 +1,6 @@
 //! Looks at all hosts at once, each with its own deadline.
 //!
-//! A pass waits for its looks for a moment only ([`GRACE`]). A host that has not answered by then is looked at in
+//! A pass waits for its looks for a moment only (the grace). A host that has not answered by then is looked at in
 //! the background until its deadline, and from then on no pass waits for it until it has answered within a
 //! moment again. Late answers ask for a pass; that pass asks the same host nothing new, so that a slow host
 //! cannot keep the observer busy.
@@ -29,14 +29,12 @@ use windlass_domain::HostId;
 
 use crate::look::{Answer, Ask, look};
 
-/// How long a pass waits for hosts that were as quick the last time.
-const GRACE: Duration = Duration::from_secs(1);
-
 /// The looks of one observer.
 #[derive(Debug)]
 pub struct Looks {
     agents: Arc<Agents>,
     timeout: Duration,
+    grace: Duration,
     nudge: Arc<Notify>,
     hosts: HashMap<HostId, Slot>,
 }
@@ -91,11 +89,18 @@ pub struct Looked {
 }
 
 impl Looks {
-    /// Looks that take `timeout` at most; `nudge` is notified when a late one ends well.
-    pub fn new(agents: Arc<Agents>, timeout: Duration, nudge: Arc<Notify>) -> Self {
+    /// Looks that take `timeout` at most, and are waited for as long as `grace`; `nudge` is notified when a late one
+    /// ends well.
+    pub fn new(
+        agents: Arc<Agents>,
+        timeout: Duration,
+        grace: Duration,
+        nudge: Arc<Notify>,
+    ) -> Self {
         Self {
             agents,
             timeout,
+            grace,
             nudge,
             hosts: HashMap::new(),
         }
@@ -170,13 +175,15 @@ impl Looks {
         let waited_for = self.hosts.values_mut().filter(|slot| !slot.tardy);
         let looks = waited_for.filter_map(|slot| slot.under_way.as_mut().map(UnderWay::wait));
         // What came in until then is kept.
-        let _ = tokio::time::timeout(GRACE, join_all(looks)).await;
+        let _ = tokio::time::timeout(self.grace, join_all(looks)).await;
         for slot in self.hosts.values_mut() {
-            let Some(under_way) = &mut slot.under_way else {
-                continue;
-            };
-            under_way.late.store(true, Ordering::SeqCst);
-            slot.tardy |= !under_way.has_ended();
+            if let Some(under_way) = &mut slot.under_way
+                && !under_way.has_ended()
+            {
+                under_way.late.store(true, Ordering::SeqCst);
+                // One that has ended meanwhile need not have seen that it is late.
+                slot.tardy |= !under_way.has_ended();
+            }
         }
     }
 
@@ -189,7 +196,7 @@ impl Looks {
             };
             // A look that panicked is a bug; the next one may do better.
             if let Some(Ok(answer)) = under_way.ended {
-                slot.tardy &= answer.host.is_err() || answer.took > GRACE;
+                slot.tardy &= answer.host.is_err() || answer.took > self.grace;
                 taken.push(Looked {
                     host: *host,
                     began_at: under_way.began_at,

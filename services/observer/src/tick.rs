@@ -41,6 +41,8 @@ use crate::{
 pub struct Settings {
     /// How long a host may take to answer.
     pub timeout: Duration,
+    /// How long a pass waits for hosts that were as quick the last time.
+    pub grace: Duration,
     /// An observation of a host older than this starts nothing in wc. One half as old is asked to be proven
     /// anew, whatever interval the agent goes by.
     pub stale_after: Duration,
@@ -85,7 +87,7 @@ impl Observe {
             events,
             settings,
             rows: Rows::default(),
-            looks: Looks::new(agents, settings.timeout, nudge),
+            looks: Looks::new(agents, settings.timeout, settings.grace, nudge),
             hosts: Hosts::default(),
             store: Store::default(),
             pending: Pending::default(),
