@@ -43,6 +43,16 @@ pub async fn until(
     goal: Goal,
     timeout: Duration,
 ) -> Result<v1::Workspace, CliError> {
+    until_with(client, start, goal, timeout, ERROR_GRACE).await
+}
+
+async fn until_with(
+    client: &Client,
+    start: &v1::Workspace,
+    goal: Goal,
+    timeout: Duration,
+    error_grace: Duration,
+) -> Result<v1::Workspace, CliError> {
     let mut display = Display::new();
     display.show(start);
     let was_broken = start.phase() == v1::Phase::Error;
@@ -52,7 +62,7 @@ pub async fn until(
         goal,
         error_deadline: Instant::now()
             + if was_broken {
-                ERROR_GRACE
+                error_grace
             } else {
                 Duration::ZERO
             },
@@ -158,11 +168,13 @@ mod tests {
     }
 
     const PATIENCE: Duration = Duration::from_secs(30);
+    const MOMENT: Duration = Duration::from_millis(200);
 
     async fn waited(
         scripts: Vec<crate::fake::Script>,
         start: &v1::Workspace,
         timeout: Duration,
+        error_grace: Duration,
     ) -> (Result<v1::Workspace, CliError>, Vec<String>) {
         let fake = crate::fake::Fake {
             scripts: std::sync::Mutex::new(scripts.into()),
@@ -170,7 +182,7 @@ mod tests {
         };
         let (client, fake) = fake.serve().await;
         let goal = Goal::Reached(v1::DesiredState::Running);
-        let outcome = until(&client, start, goal, timeout).await;
+        let outcome = until_with(&client, start, goal, timeout, error_grace).await;
         let resumed = fake.resumed.lock().unwrap().clone();
         (outcome, resumed)
     }
@@ -186,7 +198,7 @@ mod tests {
             Err(tonic::Status::invalid_argument("too old")),
             Ok(vec![message(&running, "there")]),
         ];
-        let (outcome, resumed) = waited(scripts, &standby, PATIENCE).await;
+        let (outcome, resumed) = waited(scripts, &standby, PATIENCE, PATIENCE).await;
         assert_eq!(outcome.unwrap().phase(), P::Running);
         assert_eq!(resumed, ["", "here", "here", ""]);
     }
@@ -198,13 +210,13 @@ mod tests {
         let error = workspace(P::Error, O::None, D::Running);
         let running = workspace(P::Running, O::None, D::Running);
         let new = vec![Ok(vec![message(&error, ""), message(&running, "")])];
-        let (outcome, _) = waited(new, &standby, PATIENCE).await;
+        let (outcome, _) = waited(new, &standby, PATIENCE, PATIENCE).await;
         assert_eq!(outcome.unwrap_err().exit_code(), 1);
         let old = vec![Ok(vec![message(&error, ""), message(&running, "")])];
-        let (outcome, _) = waited(old, &error, PATIENCE).await;
+        let (outcome, _) = waited(old, &error, PATIENCE, PATIENCE).await;
         assert_eq!(outcome.unwrap().phase(), P::Running);
         // The last script leaves the stream open: only the moment's end ends this.
-        let (outcome, _) = waited(Vec::new(), &error, PATIENCE).await;
+        let (outcome, _) = waited(Vec::new(), &error, PATIENCE, MOMENT).await;
         assert_eq!(outcome.unwrap_err().exit_code(), 1);
     }
 
@@ -212,7 +224,7 @@ mod tests {
     async fn patience_ends_with_its_own_exit_code() {
         use v1::{DesiredState as D, Operation as O, Phase as P};
         let standby = workspace(P::Standby, O::Starting, D::Running);
-        let (outcome, _) = waited(Vec::new(), &standby, Duration::from_millis(200)).await;
+        let (outcome, _) = waited(Vec::new(), &standby, MOMENT, PATIENCE).await;
         let error = outcome.unwrap_err();
         assert_eq!(error.exit_code(), 5);
         assert!(error.to_string().contains("demo is STANDBY"), "{error}");
