@@ -130,36 +130,46 @@ impl Caller for Unmoved {
         Fut: Future<Output = Result<Response<T>, Status>>,
     {
         let begun = Instant::now();
-        while begun.elapsed() < PATIENCE {
-            match call(0).await {
-                Ok(_) if succeeded(f, workspace, op).await => return 0,
-                Ok(_) => {}
-                Err(status) if status.code() == Code::Unavailable => {}
+        loop {
+            let answer = call(0).await.map(drop);
+            match &answer {
+                Ok(()) if succeeded(f, workspace, op, begun).await => return 0,
+                Ok(()) => {}
                 Err(status)
-                    if status.code() == Code::Unknown || status.code() == Code::Cancelled => {}
+                    if matches!(
+                        status.code(),
+                        Code::Unavailable | Code::Unknown | Code::Cancelled
+                    ) => {}
                 Err(status) => panic!("{status:?}"),
             }
+            assert!(begun.elapsed() < PATIENCE, "does not succeed: {answer:?}");
             f.process().revive();
             tokio::time::sleep(PAUSE).await;
         }
-        panic!("does not succeed");
     }
 }
 
-async fn succeeded(f: &Fixture, workspace: Uuid, op: Uuid) -> bool {
-    let request = v1::ListJobsRequest {
-        workspace_id: workspace.to_string(),
-    };
-    let Ok(jobs) = f.client().list_jobs(request).await else {
-        return false;
-    };
-    let jobs = jobs.into_inner().jobs;
-    let job = jobs.iter().find(|job| job.op_id == op.to_string());
-    assert!(
-        job.is_none_or(|job| job.state() != JobState::Failed),
-        "{job:?}"
-    );
-    job.is_some_and(|job| job.state() == JobState::Succeeded)
+/// Whether the job has succeeded, or else its agent was killed. To ask for one that has is to do it anew, so it is
+/// waited for.
+async fn succeeded(f: &Fixture, workspace: Uuid, op: Uuid, begun: Instant) -> bool {
+    loop {
+        let request = v1::ListJobsRequest {
+            workspace_id: workspace.to_string(),
+        };
+        let Ok(jobs) = f.client().list_jobs(request).await else {
+            return false;
+        };
+        let jobs = jobs.into_inner().jobs;
+        let Some(job) = jobs.iter().find(|job| job.op_id == op.to_string()) else {
+            return false;
+        };
+        match job.state() {
+            JobState::Succeeded => return true,
+            JobState::Failed => panic!("{job:?}"),
+            _ => assert!(begun.elapsed() < PATIENCE, "does not end: {job:?}"),
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -172,6 +182,7 @@ async fn an_agent_killed_anywhere_ends_as_one_that_was_not() {
     };
     for name in windlass_agent::failpoints::ALL.iter().filter(passed) {
         let mut f = Fixture::stopped(&[]).await;
+        println!("killed at {name}");
         f.start_process(TEST, name);
         let with_container = name.starts_with("agent::start-") || name.starts_with("agent::stop-");
         live(&f, &Unmoved, with_container, 0).await;
