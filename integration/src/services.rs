@@ -86,6 +86,12 @@ impl Services {
         SocketAddr::from((Ipv4Addr::LOCALHOST, self.http_ports[&name]))
     }
 
+    /// Every address of it.
+    pub(crate) fn listens_at(&self, name: Name) -> [SocketAddr; 2] {
+        let grpc = SocketAddr::from((Ipv4Addr::LOCALHOST, self.ports[&name]));
+        [grpc, self.http_address(name)]
+    }
+
     /// Changes the environment of what is started from now on.
     pub fn set_env(&mut self, key: &str, value: &str) {
         self.env.insert(key.to_owned(), value.to_owned());

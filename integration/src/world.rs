@@ -10,6 +10,7 @@ use std::{
 };
 
 use tempfile::TempDir;
+use tokio::net::TcpStream;
 use uuid::Uuid;
 use windlass_embedded_s3::{Config as S3Config, EmbeddedS3, Running as S3};
 use windlass_local::{docker::Engine, image, ports::free_ports, postgres::Postgres, redis::Redis};
@@ -150,8 +151,19 @@ impl World {
         world
     }
 
-    /// Waits until the api answers and the host was observed.
+    /// Waits until every service listens and the host was observed.
     pub async fn ready(&self) {
+        for name in Name::ALL {
+            for address in self.services.listens_at(name) {
+                wait::until(
+                    name.as_str(),
+                    async || TcpStream::connect(address).await.map(drop),
+                    Result::is_ok,
+                )
+                .await
+                .expect("it listens");
+            }
+        }
         wait::until(
             "an observed host",
             async || {
@@ -269,6 +281,11 @@ impl Drop for World {
         }
         for volume in all(&["volume", "ls"]) {
             let _ = self.try_docker(&["volume", "rm", &volume]);
+        }
+        let images = format!("reference={}*", self.prefix);
+        let images = self.try_docker(&["image", "ls", "-q", "--filter", &images]);
+        for image in images.unwrap_or_default().lines() {
+            let _ = self.try_docker(&["image", "rm", image]);
         }
     }
 }

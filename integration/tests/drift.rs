@@ -50,8 +50,12 @@ async fn a_removed_volume_is_data_lost_and_never_an_empty_home() {
 
     world.docker(&["volume", "rm", &world.volume(&id)]);
     world.desire(&id, DesiredState::Running).await;
-    let broken = world.phase(&id, Phase::Error).await;
-    assert_eq!(broken.error_reason, "DataLost");
+    // Where starts fail before the loss is proven, that is the reason for a moment.
+    world
+        .until(&id, "DataLost", |ws| {
+            ws.phase() == Phase::Error && ws.error_reason == "DataLost"
+        })
+        .await;
     assert!(
         !world.has_volume(&id),
         "a lost home was replaced by an empty one"

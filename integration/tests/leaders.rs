@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use windlass_integration::{Name, World, wait};
-use windlass_proto::v1::{GetStatusRequest, Phase, ReconcileRequest};
+use windlass_proto::v1::{GetStatusRequest, Operation, Phase, ReconcileRequest};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restarted_leader_leads_again_with_a_higher_epoch() {
@@ -68,7 +68,17 @@ async fn whoever_does_not_lead_says_who_does() {
     );
     // Nothing moves without a leader, and nothing breaks.
     let id = world.create("waits").await.id;
-    assert_eq!(world.get(&id).await.phase(), Phase::Pending);
+    let request = ReconcileRequest { id: id.clone() };
+    let refused = world.wc().reconcile(request).await.unwrap_err();
+    assert_eq!(
+        windlass_service::reason_of(&refused).as_deref(),
+        Some("NOT_LEADER")
+    );
+    let waiting = world.get(&id).await;
+    assert_eq!(
+        (waiting.phase(), waiting.operation()),
+        (Phase::Pending, Operation::None)
+    );
     // The other one gives up: the wish is fulfilled.
     world.sql("UPDATE leader SET expires_at = now() WHERE name = 'wc'");
     world.phase(&id, Phase::Running).await;

@@ -102,29 +102,14 @@ async fn one_start_does_not_wait_for_thirty_of_another_owner() {
     assert!(at_work.parse::<u32>().unwrap() <= 1, "{at_work} at work");
 }
 
-/// An image whose container does not end when it is asked to.
-struct Stubborn<'a> {
-    world: &'a World,
-    name: String,
-}
-
-impl<'a> Stubborn<'a> {
-    fn image(world: &'a World) -> Self {
-        let container = format!("{}stubborn", world.prefix);
-        let name = format!("{container}:latest");
-        world.docker(&["create", "--name", &container, IMAGE]);
-        let command = r#"CMD ["sh", "-c", "trap : TERM; while :; do sleep 1; done"]"#;
-        world.docker(&["commit", "--change", command, &container, &name]);
-        world.docker(&["rm", &container]);
-        Self { world, name }
-    }
-}
-
-impl Drop for Stubborn<'_> {
-    fn drop(&mut self) {
-        // Nobody is there to be told.
-        let _ = self.world.try_docker(&["rmi", "-f", &self.name]);
-    }
+/// An image whose container does not end when it is asked to; the world takes it away with itself.
+fn stubborn_image(world: &World) -> String {
+    let name = format!("{}stubborn", world.prefix);
+    world.docker(&["create", "--name", &name, IMAGE]);
+    let command = r#"CMD ["sh", "-c", "trap : TERM; while :; do sleep 1; done"]"#;
+    world.docker(&["commit", "--change", command, &name, &name]);
+    world.docker(&["rm", &name]);
+    name
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -134,7 +119,7 @@ async fn slow_stops_hold_up_nothing_else() {
         .env("WINDLASS_STOP_GRACE", "60s")
         .start()
         .await;
-    let stubborn = Stubborn::image(&world);
+    let stubborn = stubborn_image(&world);
     let mut slow = Vec::new();
     for n in 0..4 {
         let name = format!("slow-{n}");
@@ -142,7 +127,7 @@ async fn slow_stops_hold_up_nothing_else() {
         let id = id.await.id;
         let image = Workspace {
             id: id.clone(),
-            image: stubborn.name.clone(),
+            image: stubborn.clone(),
             desired_state: DesiredState::Running.into(),
             ..Workspace::default()
         };

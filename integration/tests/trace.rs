@@ -134,6 +134,6 @@ async fn what_no_user_asked_for_leaves_no_spans() {
         .collect();
     let begun_elsewhere = roots.iter().find(|(service, _)| *service != "windlass-api");
     assert_eq!(begun_elsewhere, None, "{roots:?}");
-    let observations = spans.iter().filter(|s| s.name.contains("ListAll"));
+    let observations = spans.iter().filter(|s| s.name.contains("ListChanges"));
     assert_eq!(observations.count(), 0);
 }

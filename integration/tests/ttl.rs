@@ -15,7 +15,6 @@ fn seconds(seconds: i64) -> Option<prost_types::Duration> {
 async fn down_to_archived_by_itself_and_back() {
     let world = World::options()
         .env("WINDLASS_TTL_PERIOD", "1s")
-        .env("WINDLASS_STANDBY_TTL", "3s")
         .env("WINDLASS_ARCHIVE_TTL", "3s")
         .start()
         .await;
@@ -23,9 +22,17 @@ async fn down_to_archived_by_itself_and_back() {
     world.phase(&id, Phase::Running).await;
     home::fill(&world.home(&id), 1);
     let before = home::picture(&world.home(&id));
+    let ttl = |standby| Workspace {
+        id: id.clone(),
+        standby_ttl: seconds(standby),
+        ..Workspace::default()
+    };
+    world.update(ttl(1), &["standby_ttl"]).await;
     let archived = world.phase(&id, Phase::Archived).await;
     assert_eq!(archived.desired_state(), DesiredState::Archived);
 
+    // It stays up this time, to be looked at.
+    world.update(ttl(0), &["standby_ttl"]).await;
     world.desire(&id, DesiredState::Running).await;
     world.phase(&id, Phase::Running).await;
     assert_eq!(home::picture(&world.home(&id)), before);
@@ -35,7 +42,6 @@ async fn down_to_archived_by_itself_and_back() {
 async fn use_leases_and_zero_keep_it_awake() {
     let world = World::options()
         .env("WINDLASS_TTL_PERIOD", "1h")
-        .env("WINDLASS_STANDBY_TTL", "1s")
         .start()
         .await;
     let used = world.create("used").await.id;
@@ -57,7 +63,7 @@ async fn use_leases_and_zero_keep_it_awake() {
         world.phase(id, Phase::Running).await;
     }
     // The TTL of the idle one is over; the used one was used just now.
-    tokio::time::sleep(std::time::Duration::from_millis(1200)).await;
+    world.sql("UPDATE workspaces SET phase_changed_at = now() - interval '1 hour'");
     let activity = RecordActivityRequest {
         activities: vec![Activity {
             workspace_id: used.clone(),

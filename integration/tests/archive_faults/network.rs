@@ -6,15 +6,14 @@ use tempfile::TempDir;
 use windlass_archive::{StoreConfig, StoreErrorKind};
 use windlass_integration::home;
 use windlass_integration::proxy::{Fault, Rule};
+use windlass_local::ports::free_port;
 
 use crate::row::{Row, SOON, says, store};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_store_refuses_connections() {
     // A port nobody listens on.
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let endpoint = format!("http://{}", listener.local_addr().unwrap());
-    drop(listener);
+    let endpoint = format!("http://127.0.0.1:{}", free_port().unwrap());
     let row = Row::with(|config| config.endpoint = Some(endpoint)).await;
     let begun = Instant::now();
     let error = row.archive().await.unwrap_err();
@@ -90,7 +89,7 @@ async fn a_store_away_for_a_moment_costs_no_work() {
 }
 
 fn impatient(config: &mut StoreConfig) {
-    config.read_timeout = Duration::from_millis(700);
+    config.read_timeout = Duration::from_secs(3);
     config.stall_timeout = Duration::from_secs(1);
     config.min_rate = 1 << 20;
 }
@@ -111,6 +110,7 @@ async fn the_store_hangs_before_it_answers() {
 
     row.proxy.add(Rule::new(Fault::Hang).method("GET"));
     let target = TempDir::new().unwrap();
+    let begun = Instant::now();
     let error = row.restore(target.path()).await.unwrap_err();
     says(&error, store(StoreErrorKind::Unreachable), &["timeout"]);
     assert!(begun.elapsed() < SOON);

@@ -18,8 +18,8 @@ use windlass_integration::proxy::Proxy;
 use windlass_integration::wait;
 
 pub const PART: u64 = 5 << 20;
-/// A moment, for waits that must not be believed to be anything else.
-pub const SOON: Duration = Duration::from_secs(30);
+/// Less than any of the waits that a store may ask for otherwise ([`StoreConfig`]'s defaults).
+pub const SOON: Duration = Duration::from_secs(60);
 
 /// A home, a store, and a network between them that fails as told.
 pub struct Row {

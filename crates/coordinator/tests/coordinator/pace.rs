@@ -123,7 +123,7 @@ async fn a_nudge_makes_a_pass_and_does_not_keep_the_loop_active() {
     let periods = Periods {
         active: Duration::from_millis(10),
         idle: LONG,
-        active_for: Duration::from_secs(2),
+        active_for: Duration::from_secs(10),
     };
     let (handle, shutdown) = alone(&db, periods, vec![(waker, counting)]);
     let made = || passes.load(Ordering::SeqCst);

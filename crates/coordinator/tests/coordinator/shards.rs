@@ -52,7 +52,7 @@ fn sharded(db: &Db, holder: &str, shards: u32) -> ShardReplica {
         name: "wc",
         holder: holder.to_owned(),
         pool: db.pool(),
-        lease_ttl: Duration::from_millis(900),
+        lease_ttl: Duration::from_secs(3),
         periods: Periods::steady(LONG),
         passes: wakers.into_iter().map(pass).collect(),
     };

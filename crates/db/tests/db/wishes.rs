@@ -82,7 +82,7 @@ async fn a_host_that_is_away_is_the_last_choice() {
         db.record(id).await.workspace.host_id
     };
     seen("h1", "70 s").await;
-    seen("h2", "50 s").await;
+    seen("h2", "0 s").await;
     for name in ["w0", "w1"] {
         assert_eq!(place(name, STALE_AFTER).await, h2.id);
     }

@@ -1,5 +1,5 @@
 use std::os::unix::net::UnixListener;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use windlass_local::Error;
 use windlass_local::docker::{Engine, EngineConfig, start_engine};
@@ -51,12 +51,9 @@ async fn a_private_engine_runs_the_demo_image() {
     let answer = answer.await.unwrap().unwrap();
     assert!(answer.contains("<title>Windlass</title>"), "{answer}");
     assert!(answer.ends_with("1000\n1000"), "{answer}");
-    let begin = Instant::now();
-    engine.cli(["stop", &id]).await.unwrap();
-    let took = begin.elapsed();
-    assert!(took < Duration::from_secs(4), "docker stop took {took:?}");
+    engine.cli(["stop", "-t", "60", &id]).await.unwrap();
     let format = ["inspect", "--format", "{{.State.ExitCode}}", &id];
-    assert_eq!(engine.cli(format).await.unwrap(), "0");
+    assert_eq!(engine.cli(format).await.unwrap(), "0", "it was killed");
     private.stop().await;
 
     let private = start_engine(&config).await.unwrap();

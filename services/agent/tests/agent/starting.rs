@@ -88,8 +88,17 @@ async fn a_container_that_exits_is_a_crash() {
     let op = Uuid::new_v4();
     let mut request = f.start_request(workspace, op, volume_id);
     request.image = image;
+    // However late the engine is to notice, the first look at it is later.
+    let (host, name) = (f.engine.host().to_owned(), f.container(workspace));
+    fail::cfg_callback("agent::start-after-start", move || {
+        let wait = ["-H", &host, "wait", &name];
+        let waited = std::process::Command::new("docker").args(wait).output();
+        assert!(waited.unwrap().status.success());
+    })
+    .unwrap();
     let _ = f.client().start(request.clone()).await;
     let job = f.ended(workspace).await;
+    fail::remove("agent::start-after-start");
     assert_eq!(
         (job.state(), job.reason.as_str()),
         (JobState::Failed, "CrashLoop")
@@ -177,7 +186,7 @@ async fn one_job_at_a_time_and_sigkill_after_the_grace() {
     let stop = v1::StopRequest {
         context: context(workspace, Uuid::new_v4()),
         grace: Some(prost_types::Duration {
-            seconds: 3,
+            seconds: 10,
             nanos: 0,
         }),
     };
@@ -194,19 +203,20 @@ async fn one_job_at_a_time_and_sigkill_after_the_grace() {
     assert_eq!(stored, None);
     // Another workspace does not wait.
     f.provisioned().await;
-    assert!(
-        begun.elapsed() < Duration::from_secs(3),
-        "waited for the stop"
-    );
+    let stopping = f.job(workspace).await.unwrap();
+    assert_eq!(stopping.state(), JobState::Running, "waited for the stop");
     f.succeeded(workspace).await;
-    assert!(begun.elapsed() >= Duration::from_secs(3));
+    assert!(begun.elapsed() >= Duration::from_secs(10));
     assert!(f.containers().await.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn too_little_memory_is_told() {
     let f = Fixture::new().await;
-    let script = "sleep 2; x=a; while :; do x=$x$x; done";
+    // A child is killed, and the container ends after the engine was told of that.
+    let script = "until [ -e /home/coder/go ]; do sleep 0.1; done
+        (x=a; while :; do x=$x$x; done)
+        sleep 2; exit 137";
     let image = f.image_that_runs(script).await;
     let (workspace, volume_id) = f.provisioned().await;
     let mut request = f.start_request(workspace, Uuid::new_v4(), volume_id);
@@ -217,6 +227,8 @@ async fn too_little_memory_is_told() {
     });
     f.client().start(request).await.unwrap();
     f.succeeded(workspace).await;
+    f.docker(&["exec", &f.container(workspace), "touch", "/home/coder/go"])
+        .await;
     let begun = std::time::Instant::now();
     loop {
         let container = &f.containers().await[0];

@@ -6,8 +6,11 @@ use windlass_service::error::{metadata_of, reason_of};
 
 use crate::common::{Workspaces, create, delete, env_with, named, refused, try_create, update};
 
-async fn fifty(client: &Workspaces, desired: v1::DesiredState) -> (usize, Vec<Status>) {
-    let many = (0..50).map(|n| {
+/// More than there are connections to PostgreSQL, and than may be made.
+const AT_ONCE: usize = 25;
+
+async fn many(client: &Workspaces, desired: v1::DesiredState) -> (usize, Vec<Status>) {
+    let many = (0..AT_ONCE).map(|n| {
         let workspace = v1::Workspace {
             desired_state: desired.into(),
             ..named(&format!(
@@ -19,7 +22,7 @@ async fn fifty(client: &Workspaces, desired: v1::DesiredState) -> (usize, Vec<St
     });
     let made = futures::future::join_all(many).await;
     let refusals: Vec<Status> = made.into_iter().filter_map(Result::err).collect();
-    (50 - refusals.len(), refusals)
+    (AT_ONCE - refusals.len(), refusals)
 }
 
 #[track_caller]
@@ -33,20 +36,20 @@ fn all_refused(refusals: &[Status], reason: &str, scope: &str, limit: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn fifty_at_once_stop_at_the_limits() {
+async fn many_at_once_stop_at_the_limits() {
     let env = env_with(|config| {
         config.max_running_per_user = 3;
         config.max_workspaces_per_user = 20;
         config.max_running = 5;
     })
     .await;
-    let (made, refusals) = fifty(&env.ann, v1::DesiredState::Running).await;
+    let (made, refusals) = many(&env.ann, v1::DesiredState::Running).await;
     assert_eq!(made, 3);
     all_refused(&refusals, "RUNNING_LIMIT", "user", "3");
-    let (made, refusals) = fifty(&env.ann, v1::DesiredState::Standby).await;
+    let (made, refusals) = many(&env.ann, v1::DesiredState::Standby).await;
     assert_eq!(made, 17);
     all_refused(&refusals, "WORKSPACE_LIMIT", "user", "20");
-    let (made, refusals) = fifty(&env.bob, v1::DesiredState::Running).await;
+    let (made, refusals) = many(&env.bob, v1::DesiredState::Running).await;
     assert_eq!(made, 2);
     all_refused(&refusals, "RUNNING_LIMIT", "all", "5");
 }

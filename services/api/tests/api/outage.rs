@@ -46,7 +46,7 @@ async fn everything_recovers_by_itself() {
             refused(answer, Code::Unavailable, "DATABASE_UNAVAILABLE");
         }
         assert!(asked.elapsed() < Duration::from_secs(10));
-        drop(postgres);
+        postgres.process().wait().await;
 
         env.db.postgres = Some(Postgres::start(&env.db.config).await.unwrap());
         eventually("ready", || async { env.server.readyz().await.0 == 200 }).await;

@@ -201,12 +201,11 @@ async fn a_watcher_that_falls_behind_catches_up() {
     // Much more than fits into its buffers, in more batches than it may be behind: each row is 1 KiB or
     // more on the wire, and each round is waited for.
     let text = "x".repeat(1000);
+    let superuser = env.db.client().await;
     for round in 0..150 {
-        env.db
-            .sql(&format!(
-                "UPDATE workspaces SET description = '{round} {text}'; NOTIFY \"api:wake\""
-            ))
-            .await;
+        let update =
+            format!("UPDATE workspaces SET description = '{round} {text}'; NOTIFY \"api:wake\"");
+        superuser.batch_execute(&update).await.unwrap();
         let marker = format!("{round} ");
         for id in &ids {
             if round % 50 == 49 || *id == ids[0] {
