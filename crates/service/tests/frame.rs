@@ -1,6 +1,7 @@
 //! The whole frame of a service: servers, loops, readiness, and how they end.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
+use windlass_local::ports::free_port;
 use windlass_service::frame::BindError;
 use windlass_service::server::READINESS;
 use windlass_service::{Frame, GrpcServer, Readiness, ServerArgs, StaticToken, Tasks};
@@ -22,11 +24,11 @@ fn frame(args: &ServerArgs, shutdown: &CancellationToken) -> Frame {
     }
 }
 
-async fn free_port() -> TcpListener {
+async fn listener() -> TcpListener {
     TcpListener::bind("127.0.0.1:0").await.unwrap()
 }
 
-async fn get(address: std::net::SocketAddr, path: &str) -> Option<String> {
+async fn get(address: SocketAddr, path: &str) -> Option<String> {
     let mut stream = TcpStream::connect(address).await.ok()?;
     let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.ok()?;
@@ -38,18 +40,18 @@ async fn get(address: std::net::SocketAddr, path: &str) -> Option<String> {
 #[tokio::test]
 async fn it_serves_http_and_stops_when_asked() {
     let shutdown = CancellationToken::new();
-    let address = free_port().await.local_addr().unwrap();
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port().unwrap()));
     let args = ServerArgs {
         http_listen: Some(address),
         ..ServerArgs::default()
     };
     let frame = frame(&args, &shutdown);
     let readiness = frame.readiness.clone();
-    let listener = free_port().await;
+    let listener = listener().await;
     let grpc = listener.local_addr().unwrap().to_string();
     let running = tokio::spawn(async move { frame.run(&args, listener).await });
 
-    let answer = tokio::time::timeout(Duration::from_secs(5), async {
+    let answer = tokio::time::timeout(Duration::from_secs(60), async {
         loop {
             match get(address, "/readyz").await {
                 Some(answer) => return answer,
@@ -106,20 +108,20 @@ async fn a_loop_that_dies_takes_the_process_down() {
     frame
         .tasks
         .spawn("tick", async { anyhow::bail!("gave up") });
-    let error = frame.run(&args, free_port().await).await.unwrap_err();
+    let error = frame.run(&args, listener().await).await.unwrap_err();
     assert_eq!(error.to_string(), "task tick failed: gave up");
     assert!(shutdown.is_cancelled());
 }
 
 #[tokio::test]
 async fn a_port_that_is_taken_is_named() {
-    let taken = free_port().await;
+    let taken = listener().await;
     let args = ServerArgs {
         http_listen: Some(taken.local_addr().unwrap()),
         ..ServerArgs::default()
     };
     let error = frame(&args, &CancellationToken::new())
-        .run(&args, free_port().await)
+        .run(&args, listener().await)
         .await
         .unwrap_err();
     assert!(error.is::<BindError>());

@@ -3,7 +3,7 @@
 
 mod common;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use common::{NAME, Server, call, open};
 use tonic::{Code, Request};
@@ -269,7 +269,12 @@ async fn what_is_over_the_limit_is_shed() {
 
 #[tokio::test]
 async fn draining_tells_health_ends_streams_and_lets_calls_finish() {
-    let server = Server::start(ServerArgs::default()).await;
+    // Nothing here waits for its end.
+    let server = Server::start(ServerArgs {
+        drain_timeout: Duration::from_secs(3600),
+        ..ServerArgs::default()
+    })
+    .await;
     let client = server.client();
     let mut health = HealthClient::new(server.channel())
         .watch(health_of(NAME))
@@ -287,7 +292,6 @@ async fn draining_tells_health_ends_streams_and_lets_calls_finish() {
     let short = tokio::spawn(async move { call(client, "Short", Request::new(())).await });
     server.running(2).await;
 
-    let asked = Instant::now();
     server.shutdown.cancel();
     assert_eq!(
         health.message().await.unwrap().unwrap().status(),
@@ -300,11 +304,6 @@ async fn draining_tells_health_ends_streams_and_lets_calls_finish() {
     );
     short.await.unwrap().unwrap();
     server.served.await.unwrap().unwrap();
-    assert!(
-        asked.elapsed() < Duration::from_secs(5),
-        "{:?}",
-        asked.elapsed()
-    );
     assert!(
         tokio::net::TcpStream::connect(server.address)
             .await
@@ -327,14 +326,8 @@ async fn a_call_that_does_not_finish_is_cut_with_its_connection() {
     let slow = tokio::spawn(async move { call(client, "Slow", Request::new(())).await });
     server.running(1).await;
 
-    let asked = Instant::now();
     server.shutdown.cancel();
     slow.await.unwrap().unwrap_err();
     server.running(0).await;
-    assert!(
-        asked.elapsed() < Duration::from_secs(3),
-        "{:?}",
-        asked.elapsed()
-    );
     server.served.await.unwrap().unwrap();
 }

@@ -96,7 +96,7 @@ pub fn replica(db: &Db, holder: &str, period: Duration, hints: &Hints, slow: Dur
         name: "wc",
         holder: holder.to_owned(),
         pool: pool.clone(),
-        lease_ttl: Duration::from_secs(2),
+        lease_ttl: Duration::from_secs(10),
         periods: Periods::steady(period),
         passes: vec![(
             hints.subscribe(Channel::Wc),
