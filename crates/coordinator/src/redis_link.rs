@@ -27,10 +27,10 @@ pub struct RedisLink {
     connecting: tokio::sync::Mutex<()>,
 }
 
-/// The connection that commands share, and how often one was tried.
-#[derive(Debug, Clone, Default)]
+/// The connection that commands share, or why there is none, and how often one was tried.
+#[derive(Debug, Clone)]
 struct Open {
-    connection: Option<MultiplexedConnection>,
+    connection: Result<MultiplexedConnection, String>,
     attempts: u64,
 }
 
@@ -49,7 +49,10 @@ impl RedisLink {
         let client = redis::Client::open(url.into_connection_info()?.set_tcp_settings(tcp))?;
         Ok(Self {
             client,
-            open: Mutex::default(),
+            open: Mutex::new(Open {
+                connection: Err("not tried yet".to_owned()),
+                attempts: 0,
+            }),
             connecting: tokio::sync::Mutex::default(),
         })
     }
@@ -63,7 +66,7 @@ impl RedisLink {
             connection,
             attempts,
         } = self.open().clone();
-        if let Some(mut connection) = connection {
+        if let Ok(mut connection) = connection {
             match command.query_async(&mut connection).await {
                 Err(error) if is_of_connection(&error) => {}
                 answer => return answer,
@@ -78,15 +81,12 @@ impl RedisLink {
         let _alone = self.connecting.lock().await;
         let open = self.open().clone();
         if open.attempts > after {
-            let failed = (
-                ErrorKind::Io,
-                "the attempt to connect that was under way failed",
-            );
-            return open.connection.ok_or_else(|| failed.into());
+            let failed = |why| (ErrorKind::Io, "cannot connect", why).into();
+            return open.connection.map_err(failed);
         }
         let connected = self.client.get_multiplexed_async_connection().await;
         *self.open() = Open {
-            connection: connected.as_ref().ok().cloned(),
+            connection: connected.as_ref().cloned().map_err(ToString::to_string),
             attempts: after + 1,
         };
         connected

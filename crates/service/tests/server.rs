@@ -3,7 +3,7 @@
 
 mod common;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::{NAME, Server, call, open};
 use tonic::{Code, Request};
@@ -326,8 +326,11 @@ async fn a_call_that_does_not_finish_is_cut_with_its_connection() {
     let slow = tokio::spawn(async move { call(client, "Slow", Request::new(())).await });
     server.running(1).await;
 
+    let asked = Instant::now();
     server.shutdown.cancel();
     slow.await.unwrap().unwrap_err();
     server.running(0).await;
+    // Sooner than by default: the bound is the configured one.
+    assert!(asked.elapsed() < ServerArgs::default().drain_timeout);
     server.served.await.unwrap().unwrap();
 }

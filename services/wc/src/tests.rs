@@ -1,14 +1,16 @@
 //! Passes against a real PostgreSQL: what is looked at, what is not, and what is not forgotten.
 
+mod config;
+
 use std::{collections::HashSet, os::unix::fs::PermissionsExt as _, sync::Arc, time::Duration};
 
-use clap::Parser as _;
+use config::config;
 use tokio::sync::Notify;
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 use uuid::Uuid;
 use windlass_coordinator::{Agents, Hints, Lease, Pass as _, PassError};
 use windlass_db::{Bootstrap, Pool, migrate};
-use windlass_domain::{ErrorReason, Operation, Policy, WorkspaceId, error_reason::Failure};
+use windlass_domain::{ErrorReason, Policy, WorkspaceId, error_reason::Failure};
 use windlass_local::{
     ports,
     postgres::{Config, Postgres},
@@ -330,47 +332,6 @@ async fn a_whole_look_leaves_alone_who_is_at_rest_and_has_wait_who_finds_no_plac
     assert_eq!(db.number(waiting).await, 23);
     let next = wc.due().await;
     assert_eq!((next.workspaces, next.changed), (39, 0), "all but one");
-}
-
-/// The configuration with these flags.
-fn config(given: &[&str]) -> crate::Config {
-    let fixed = [
-        "wc",
-        "--database-url",
-        "postgres://x@127.0.0.1/x",
-        "--service-token",
-        "t",
-    ];
-    crate::Config::try_parse_from(fixed.iter().chain(given)).unwrap()
-}
-
-#[test]
-fn kinds_that_move_whole_homes_have_few_places() {
-    use Operation::{Archiving, Checkpointing, Restoring, Starting};
-    let of = |given: &[&str]| {
-        let places = config(given).places;
-        [Archiving, Restoring, Checkpointing, Starting].map(|operation| places.of(operation))
-    };
-    assert_eq!(of(&[]), [4, 4, 2, 16]);
-    assert_eq!(of(&["--operations-per-host", "1"]), [4, 4, 2, 1]);
-    let given = [
-        "--archives-per-host=8",
-        "--restores-per-host=9",
-        "--checkpoints-per-host=1",
-    ];
-    assert_eq!(of(&given), [8, 9, 1, 16]);
-}
-
-#[test]
-fn a_period_in_which_every_host_goes_stale_is_refused_by_name() {
-    let config = |idle, stale| config(&["--idle-period", idle, "--stale-after", stale]);
-    for (idle, stale) in [("15s", "60s"), ("60s", "60s")] {
-        config(idle, stale).check().unwrap();
-    }
-    let refused = config("61s", "60s").check().unwrap_err().to_string();
-    for name in ["WINDLASS_IDLE_PERIOD", "WINDLASS_STALE_AFTER", "61s", "60s"] {
-        assert!(refused.contains(name), "{refused}");
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,6 +6,7 @@
 //! complete archive of the same operation is returned as it is, an incomplete one is made anew.
 
 mod compress;
+mod header;
 mod stream;
 
 use std::collections::BTreeMap;

@@ -7,12 +7,13 @@ use std::io::{BufWriter, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
-use rustix::fs::{Advice, FileType, fadvise, fstat, major, minor};
+use rustix::fs::{Advice, fadvise, fstat};
 use rustix::io::{Errno, pread};
 use tokio_util::sync::CancellationToken;
 use zstd::stream::write::Encoder;
 
 use super::compress;
+use super::header::header;
 use crate::error::ArchiveError;
 use crate::fs::extents::data_extents;
 use crate::fs::open::open_root;
@@ -347,45 +348,6 @@ fn until_still(mut read: impl FnMut() -> Result<bool, ArchiveError>) -> Result<b
         }
     }
     Ok(false)
-}
-
-fn header(entry: &Entry<'_>) -> Result<Header, ArchiveError> {
-    let kind = match (entry.link.is_some(), entry.kind) {
-        (true, _) => EntryKind::HardLink,
-        (false, FileType::RegularFile) => EntryKind::File,
-        (false, FileType::Directory) => EntryKind::Directory,
-        (false, FileType::Symlink) => EntryKind::Symlink,
-        (false, FileType::Fifo) => EntryKind::Fifo,
-        (false, FileType::CharacterDevice) => EntryKind::CharDevice,
-        (false, FileType::BlockDevice) => EntryKind::BlockDevice,
-        // The walk passes neither on.
-        (false, FileType::Socket | FileType::Unknown) => {
-            return Err(ArchiveError::Internal(
-                "a socket or unknown file reached the packer".into(),
-            ));
-        }
-    };
-    let mut header = Header::new(entry.path.to_vec(), kind);
-    header.mode = entry.stat.st_mode & 0o7777;
-    header.uid = entry.stat.st_uid;
-    header.gid = entry.stat.st_gid;
-    header.mtime = entry.mtime();
-    match entry.link {
-        Some(link) => {
-            header.link = link.path.to_vec();
-            // The first name carries the nanoseconds; here they would only cost a PAX header.
-            header.mtime.1 = 0;
-            header.mtime.0 = header.mtime.0.max(0);
-        }
-        None => {
-            header.link = entry.target.clone();
-            header.xattrs = entry.xattrs.clone();
-        }
-    }
-    if matches!(kind, EntryKind::CharDevice | EntryKind::BlockDevice) {
-        header.device = (major(entry.stat.st_rdev), minor(entry.stat.st_rdev));
-    }
-    Ok(header)
 }
 
 fn sum(extents: &[Extent]) -> u64 {

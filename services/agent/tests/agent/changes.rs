@@ -189,6 +189,23 @@ async fn an_engine_that_hangs_is_told_and_comes_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_first_list_is_told_to_whoever_watches() {
+    let mut f = Fixture::stopped(&SELDOM).await;
+    let wire = ToEngine::new(&f.socket(), f.engine.host());
+    wire.hang(true);
+    f.set_flag("--docker-host", &wire.host());
+    f.start().await;
+    let request = windlass_proto::v1::WatchRequest {};
+    let mut hints = f.client().watch(request).await.unwrap().into_inner();
+    wire.hang(false);
+    let listed = async {
+        while hints.message().await.unwrap().expect("more hints").kind != "engine/reconnect" {}
+    };
+    let patience = std::time::Duration::from_secs(60);
+    tokio::time::timeout(patience, listed).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn one_container_that_is_broken_hides_nothing_and_can_be_stopped() {
     let mut f = Fixture::stopped(&OFTEN).await;
     let wire = ToEngine::new(&f.socket(), f.engine.host());
