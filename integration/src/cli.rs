@@ -10,6 +10,7 @@ impl World {
         Command::new(binary("windlass"))
             .args(args)
             .env("WINDLASS_ADDR", self.address(Name::Api))
+            .env("WINDLASS_WC_ADDR", self.address(Name::Wc))
             .env("WINDLASS_TOKEN", token)
             .current_dir(self.dir())
             .output()

@@ -14,6 +14,15 @@ fn fails(output: &Output, code: i32, words: &str) {
     assert!(text.contains(words), "{text}");
 }
 
+/// Changes a bit in the middle of an archive.
+async fn damage(world: &World, key: &str) {
+    let store = world.store().await;
+    let mut data = store.get_small(key, 100 << 20).await.unwrap().to_vec();
+    let middle = data.len() / 2;
+    data[middle] ^= 1;
+    store.put_small(key, data).await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn archives_are_downloaded_and_verified_without_a_start() {
     let world = World::start().await;
@@ -72,11 +81,7 @@ async fn archives_are_downloaded_and_verified_without_a_start() {
     fails(&crossed, 2, "same workspace");
 
     // Damage in the middle is found, and nothing takes the file's name.
-    let store = world.store().await;
-    let mut damaged = store.get_small(&key, data.len()).await.unwrap().to_vec();
-    let middle = damaged.len() / 2;
-    damaged[middle] ^= 1;
-    store.put_small(&key, damaged).await.unwrap();
+    damage(&world, &key).await;
     fails(&run(&["archive", "verify", "demo"]), 1, "ARCHIVE_CORRUPTED");
     let again = world.dir().join("again.tar.zst");
     let bad = ["archive", "download", "demo", "-f", again.to_str().unwrap()];
@@ -89,4 +94,31 @@ async fn archives_are_downloaded_and_verified_without_a_start() {
     let missing = key.replace(&key[key.len() - 20..key.len() - 13], "0000000");
     let missing = run(&["archive", "verify", "demo", "--archive", &missing]);
     fails(&missing, 1, "ARCHIVE_NOT_FOUND");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_home_is_told_and_the_archive_before_it_can_be_taken() {
+    let world = World::start().await;
+    let id = world.create_as("demo", DesiredState::Standby).await.id;
+    world.phase(&id, Phase::Standby).await;
+    home::fill(&world.home(&id), 1);
+    let before = home::picture(&world.home(&id));
+    world.desire(&id, DesiredState::Archived).await;
+    world.phase(&id, Phase::Archived).await;
+    world.desire(&id, DesiredState::Standby).await;
+    world.phase(&id, Phase::Standby).await;
+    std::fs::write(world.home(&id).join("later"), "2").unwrap();
+    world.desire(&id, DesiredState::Archived).await;
+    let newest = world.phase(&id, Phase::Archived).await.archive_key;
+    damage(&world, &newest).await;
+
+    let run = |args: &[&str]| world.windlass_as(&world.token, args);
+    let started = run(&["ws", "start", "demo"]);
+    fails(&started, 1, "ArchiveCorrupted");
+    fails(&started, 1, "windlass recover demo --archive N");
+    let nothing = run(&["recover", "demo", "--archive", "3"]);
+    fails(&nothing, 3, "the workspace has 2");
+    world.windlass(&["recover", "demo", "--archive", "2"]);
+    world.phase(&id, Phase::Running).await;
+    assert_eq!(home::picture(&world.home(&id)), before);
 }

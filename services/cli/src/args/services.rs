@@ -46,8 +46,9 @@ pub enum GcCommand {
 pub struct RecoverArgs {
     /// UUID, name or unique prefix
     pub id: String,
-    /// For DataLost: restore this archive, one of `windlass ws archives ID`
-    #[arg(long, value_name = "KEY")]
+    /// For DataLost, and ArchiveCorrupted where the home is an archive: restore this one, by its key or its place in
+    /// `windlass ws archives ID`, 1 being the newest
+    #[arg(long, value_name = "KEY|N")]
     pub archive: Option<String>,
     /// For DataLost: give the home up and start with an empty one
     #[arg(long)]

@@ -3,6 +3,7 @@
 use windlass_proto::v1;
 use windlass_proto::v1::recover_request::Accept;
 
+use super::archive::{key_of, listed};
 use crate::args::{Output, RecoverArgs};
 use crate::client::{Client, request};
 use crate::error::{CliError, reason_of};
@@ -15,7 +16,7 @@ pub async fn run(client: &Client, args: RecoverArgs, output: Output) -> Result<(
     let workspace = resolve::workspace(client, &args.id, Scope::Live).await?;
     let message = v1::RecoverRequest {
         id: workspace.id.clone(),
-        accept: accept(&args),
+        accept: accept(client, &args, &workspace.id).await?,
         actor: actor(),
     };
     let answer = client.wc()?.recover(request(message)).await;
@@ -38,13 +39,16 @@ pub async fn run(client: &Client, args: RecoverArgs, output: Output) -> Result<(
     Ok(())
 }
 
-fn accept(args: &RecoverArgs) -> Option<Accept> {
-    match &args.archive {
-        Some(key) => Some(Accept::ArchiveKey(key.clone())),
+async fn accept(client: &Client, args: &RecoverArgs, id: &str) -> Result<Option<Accept>, CliError> {
+    Ok(match &args.archive {
+        Some(wanted) => {
+            let key = key_of(&listed(client, id).await?, Some(wanted))?;
+            Some(Accept::ArchiveKey(key))
+        }
         None if args.start_empty => Some(Accept::StartEmpty(true)),
         None if args.adopt_volume => Some(Accept::AdoptVolume(true)),
         None => None,
-    }
+    })
 }
 
 /// Who we are, for the audit log.

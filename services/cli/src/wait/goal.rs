@@ -103,12 +103,13 @@ pub fn advice(w: &v1::Workspace) -> String {
             "fix what its container runs (windlass ws update {name} --image IMAGE), then windlass recover {name}"
         ),
         "DataLost" => format!(
-            "choose what to accept: windlass ws archives {name}, then windlass recover {name} --archive KEY, \
+            "choose what to accept: windlass ws archives {name}, then windlass recover {name} --archive N, \
              --adopt-volume or --start-empty"
         ),
-        "ArchiveCorrupted" => {
-            format!("check the store and windlass ws archives {name}, then windlass recover {name}")
-        }
+        "ArchiveCorrupted" => format!(
+            "check the store; find an intact archive with windlass archive verify {name} --all, then windlass \
+             recover {name} --archive N (without it the same is tried again)"
+        ),
         _ => format!("see windlass ws explain {name}; then windlass recover {name}"),
     }
 }
