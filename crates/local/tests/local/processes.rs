@@ -45,7 +45,7 @@ async fn stop_asks_first_and_kills_then() {
 #[tokio::test]
 async fn a_stale_pid_file_ends_its_process_and_no_other() {
     let dir = tempfile::tempdir().unwrap();
-    let process = Process::spawn(&shell(dir.path(), "sleep 1000")).unwrap();
+    let process = Process::spawn(&shell(dir.path(), "exec sleep 1000")).unwrap();
     let pid_file = dir.path().join("pid");
     let [pid, started] =
         [&pid_file, &dir.path().join("pid.started")].map(|f| fs::read_to_string(f).unwrap());
